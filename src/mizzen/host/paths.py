@@ -1,0 +1,51 @@
+"""Where Mizzen keeps its things."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """state outlives a reboot (database, caches, logs); runtime does not (sockets)."""
+
+    state: Path
+    runtime: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite database."""
+        return self.state / "mizzen.db"
+
+    @property
+    def cache(self) -> Path:
+        """Content-addressed files; safe to delete while nothing runs."""
+        return self.state / "cache"
+
+    def machine(self, name: str) -> Path:
+        """Logs of one machine."""
+        return self.state / "machines" / name
+
+    def sockets(self, name: str) -> Path:
+        """Sockets of one machine."""
+        return self.runtime / "machines" / name
+
+
+def folders() -> Folders:
+    """Folders of this user: the system's for root, XDG's for others.
+
+    ``MIZZEN_STATE`` and ``MIZZEN_RUNTIME`` override them.
+    """
+    env = os.environ
+    home = Path(env.get("HOME", "/"))
+    if os.geteuid() == 0:
+        state, runtime = Path("/var/lib/mizzen"), Path("/run/mizzen")
+    else:
+        state = Path(env.get("XDG_STATE_HOME") or home / ".local/state") / "mizzen"
+        runtime = Path(env.get("XDG_RUNTIME_DIR") or f"/tmp/mizzen-{os.getuid()}") / "mizzen"  # noqa: S108
+    return Folders(
+        state=Path(env.get("MIZZEN_STATE") or state).absolute(),
+        runtime=Path(env.get("MIZZEN_RUNTIME") or runtime).absolute(),
+    )

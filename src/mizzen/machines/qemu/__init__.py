@@ -1,0 +1,1 @@
+"""QEMU: the command line as a pure function, the process, QMP."""

@@ -1,0 +1,58 @@
+"""What a machine boots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessConfig:
+    """How the function's process starts, from the OCI image's config.
+
+    arguments: entrypoint and command, joined as OCI says; never empty.
+    environment: "NAME=value" entries in the image's order.
+    user: as in the image: "", "name", "uid", "name:group" or "uid:gid"; "" is root.
+    directory: absolute path; "/" where the image names none.
+    ports: TCP ports the image exposes, ascending.
+    """
+
+    arguments: tuple[str, ...]
+    environment: tuple[str, ...] = ()
+    user: str = ""
+    directory: str = "/"
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel to boot and the modules that belong to it.
+
+    path: a bzImage or an ELF vmlinux.
+    release: as ``uname -r`` in the guest says; "" where the file does not tell.
+    modules: the folder that holds ``kernel/`` and ``modules.dep``; None where drivers are
+        built in or unknown.
+    digest: sha256 of the kernel and its modules, in hex.
+    """
+
+    path: Path
+    release: str
+    modules: Path | None
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """All that a machine boots, content-addressed: equal digests boot the same bytes.
+
+    reference: what the user named: a folder, an OCI reference.
+    initramfs: a cpio archive with init and the modules that the kernel needs.
+    root: an erofs file system; None for a machine that lives in its initramfs.
+    """
+
+    reference: str
+    kernel: Kernel
+    initramfs: Path
+    root: Path | None
+    process: ProcessConfig
+    digest: str

@@ -1,0 +1,91 @@
+"""The SQLite database and its migrations.
+
+Any number of processes share it: WAL mode lets readers and one writer go on together, and every
+change is one transaction that is on disk before it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from mizzen.host.files import explained
+from mizzen.model.errors import Failure
+
+MIGRATIONS = (
+    """
+    CREATE TABLE machine (
+        name TEXT PRIMARY KEY,
+        record TEXT NOT NULL           -- model.machine.Machine as JSON
+    ) STRICT;
+    CREATE TABLE incident (
+        id INTEGER PRIMARY KEY,
+        source TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        message TEXT NOT NULL,
+        lines TEXT NOT NULL,           -- JSON array, of the first occurrence
+        first_seen REAL NOT NULL,
+        last_seen REAL NOT NULL,
+        count INTEGER NOT NULL,
+        UNIQUE (source, fingerprint)
+    ) STRICT;
+    CREATE TABLE fact (                -- what was found out once and is remembered
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT;
+    """,
+)
+"""Scripts, in order; ``PRAGMA user_version`` counts those already applied. Append only."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the database, creating or migrating it first."""
+    with explained("cannot open the database"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        _migrate(connection)
+    except sqlite3.DatabaseError as error:
+        raise Failure(
+            "cannot open the database", f"{path}: {error}", "check its permissions and disk space"
+        ) from error
+    return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Run the block as one transaction, begun with the write lock held."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    if _version(connection) == len(MIGRATIONS):
+        return
+    with transaction(connection):
+        version = _version(connection)
+        if version > len(MIGRATIONS):
+            raise Failure(
+                "cannot open the database",
+                f"a newer Mizzen wrote it (version {version}, this one knows {len(MIGRATIONS)})",
+                "run that newer Mizzen",
+            )
+        for script in MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

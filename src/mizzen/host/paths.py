@@ -1,4 +1,4 @@
-"""Where Mizzen keeps its things."""
+"""Where Mizzen keeps its things, and where its guest binaries are."""
 
 from __future__ import annotations
 
@@ -44,8 +44,13 @@ def folders() -> Folders:
         state, runtime = Path("/var/lib/mizzen"), Path("/run/mizzen")
     else:
         state = Path(env.get("XDG_STATE_HOME") or home / ".local/state") / "mizzen"
-        runtime = Path(env.get("XDG_RUNTIME_DIR") or f"/tmp/mizzen-{os.getuid()}") / "mizzen"  # noqa: S108
+        runtime = Path(env.get("XDG_RUNTIME_DIR") or f"/tmp/mizzen-{os.getuid()}") / "mizzen"
     return Folders(
         state=Path(env.get("MIZZEN_STATE") or state).absolute(),
         runtime=Path(env.get("MIZZEN_RUNTIME") or runtime).absolute(),
     )
+
+
+def guest_binary(name: str) -> Path:
+    """Return a program that runs inside guests, built by guest/Makefile into the package."""
+    return Path(__file__).parent.parent / "guest" / name

@@ -134,7 +134,9 @@ async def run(
             why, fix = explain(stderr.decode(errors="replace"))
         failure = Failure(what, why, fix)
         command = shlex.join(str(argument) for argument in arguments)
-        failure.add_note(f"command: {command}\nstatus: {process.returncode}\n{stderr.decode(errors='replace')}")
+        failure.add_note(
+            f"command: {command}\nstatus: {process.returncode}\n{stderr.decode(errors='replace')}"
+        )
         raise failure
     return Completed(stdout, stderr)
 
@@ -198,7 +200,7 @@ def spawn(
     """
     program = which(arguments[0])
     try:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             [program, *arguments[1:]],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -48,9 +48,7 @@ def record(connection: sqlite3.Connection, seen: Occurrence) -> Incident:
 
 def find(connection: sqlite3.Connection, number: int) -> Incident | None:
     """Return the incident of that id, None if there is none."""
-    row = connection.execute(
-        f"SELECT {_COLUMNS} FROM incident WHERE id = ?", (number,)
-    ).fetchone()
+    row = connection.execute(f"SELECT {_COLUMNS} FROM incident WHERE id = ?", (number,)).fetchone()
     return _incident(row) if row else None
 
 

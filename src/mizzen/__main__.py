@@ -1,0 +1,5 @@
+"""``python -m mizzen`` is ``mizzen``."""
+
+from mizzen.cli.main import main
+
+main()

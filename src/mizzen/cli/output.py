@@ -1,0 +1,89 @@
+"""How commands speak: tables or JSON on stdout, progress and failures on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from mizzen.model.progress import Progress, Report
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def fail(line: str) -> None:
+    """Print one line that says what failed."""
+    errors.print("[bold red]error[/]: ", end="")
+    errors.print(line, markup=False, soft_wrap=True)
+
+
+def as_json(value: object) -> None:
+    """Print a value as one JSON document."""
+    encoded = msgspec.json.encode(value, enc_hook=str)
+    sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
+    """Print rows under their columns, or the sentence ``empty`` where there are none."""
+    if not rows:
+        console.print(empty, markup=False)
+        return
+    drawn = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for row in rows:
+        drawn.add_row(*row)
+    console.print(drawn)
+
+
+def clock(time: float) -> str:
+    """Return a time as the user's local clock shows it."""
+    return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Yield a callback that shows reports as bars on a terminal, and as plain lines elsewhere."""
+    if not errors.is_terminal:
+        yield _plain()
+        return
+    bars = Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        console=errors,
+        transient=True,
+    )
+    with bars:
+        known: dict[str, int] = {}
+
+        def report(seen: Progress) -> None:
+            number = known.setdefault(seen.task, -1)
+            if number < 0:
+                number = known[seen.task] = int(bars.add_task(seen.task, total=seen.total))
+            bars.update(bars.task_ids[number], completed=seen.done, total=seen.total)
+            if seen.finished:
+                bars.remove_task(bars.task_ids[number])
+                known.pop(seen.task)
+                bars.console.print(f"  {seen.task}", markup=False, style="dim")
+
+        yield report
+
+
+def _plain() -> Report:
+    started: set[str] = set()
+
+    def report(seen: Progress) -> None:
+        if seen.task not in started:
+            started.add(seen.task)
+            errors.print(f"{seen.task} ...", markup=False, soft_wrap=True)
+
+    return report

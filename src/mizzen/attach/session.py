@@ -16,8 +16,9 @@ from mizzen.host import cpio
 from mizzen.host.cpio import Entry
 from mizzen.model.errors import Failure
 
-from . import channel as frames
+from . import channel
 from .channel import FRAME_MAX, Channel, FrameType, Size
+from .escape import Escape
 from .inject import entry
 from .target import Guest
 
@@ -30,6 +31,8 @@ SILENT_SECONDS = 30
 """How long stage 2 may show no sign of life before the session counts as lost."""
 CLOSE_SECONDS = 5
 INPUT_CHUNK = 16384
+LEFT = 255
+"""Status of a command that the user left running by the escape, as ssh has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Session:
     channel: Channel
     _lively: float = field(default_factory=time.monotonic)
     _guest_beat: int = -1
+    _escape: Escape = field(default_factory=Escape)
     _idle_since: float = 0.0
 
     def send_tools(self, tools: Iterable[Entry]) -> None:
@@ -66,7 +70,7 @@ class Session:
 
         Raises Failure if the guest or the session dies before.
         """
-        payload = frames.start_payload(arguments, ENVIRONMENT + environment, streams.terminal)
+        payload = channel.start_payload(arguments, ENVIRONMENT + environment, streams.terminal)
         if len(payload) > FRAME_MAX:
             raise Failure("cannot run the command", "it has more than 32 KiB of arguments")
         self._send(FrameType.START, payload)
@@ -92,18 +96,10 @@ class Session:
         poll.register(wakeup, select.POLLIN)
         listening = False
         input_open = True
-        while True:
-            worked = False
-            for kind, payload in self.channel.receive():
-                worked = True
-                if kind == FrameType.OUTPUT:
-                    _write(streams.output, payload)
-                elif kind == FrameType.ERRORS:
-                    _write(streams.errors, payload)
-                elif kind == FrameType.EXIT:
-                    return int.from_bytes(payload[:1], "little")
-                elif kind == FrameType.FAILED:
-                    raise Failure("cannot attach", _text(payload))
+        while not self._escape.left:
+            worked, status = self._take_frames(streams)
+            if status is not None:
+                return status
             ready = input_open and min(self.channel.room, self.channel.input_room) >= INPUT_CHUNK
             if ready != listening:
                 listening = ready
@@ -113,21 +109,43 @@ class Session:
                     poll.unregister(streams.input)
             for file, _ in poll.poll(self._patience(worked=worked)):
                 if file == streams.input:
-                    input_open = self._take_input(file)
+                    input_open = self._take_input(streams)
                     self._idle_since = 0
                 elif file == wakeup:
                     os.read(wakeup, 64)
                     self._take_signals(seen, streams)
             self._check()
+        return LEFT
 
-    def _take_input(self, file: int) -> bool:
-        data = os.read(file, INPUT_CHUNK)
+    def _take_frames(self, streams: Streams) -> tuple[bool, int | None]:
+        """Pass on what has come: whether anything had, and the command's status if it ended."""
+        frames = self.channel.receive()
+        for kind, payload in frames:
+            if kind == FrameType.OUTPUT:
+                _write(streams.output, payload)
+            elif kind == FrameType.ERRORS:
+                _write(streams.errors, payload)
+            elif kind == FrameType.EXIT:
+                return True, int.from_bytes(payload[:1], "little")
+            elif kind == FrameType.FAILED:
+                raise Failure("cannot attach", _text(payload))
+        return bool(frames), None
+
+    def _take_input(self, streams: Streams) -> bool:
+        """Pass input on; False once it has ended."""
+        try:
+            data = os.read(streams.input, INPUT_CHUNK)
+        except OSError:  # a terminal that was hung up
+            data = b""
+        if not data:
+            self.channel.send(FrameType.INPUT_END)
+            return False
+        if streams.terminal is not None:
+            data = self._escape.filter(data)
         if data:
             self.channel.send(FrameType.INPUT, data)
             self.channel.input_sent += len(data)
-        else:
-            self.channel.send(FrameType.INPUT_END)
-        return bool(data)
+        return True
 
     def _take_signals(self, seen: list[int], streams: Streams) -> None:
         while seen:
@@ -184,7 +202,7 @@ def opened(guest: Guest) -> Iterator[Session]:
     """
     token = secrets.token_hex(16)
     hello = entry.start(guest.kernel, token, guest.check)
-    session = Session(guest, Channel(guest.kernel.memory, frames.frames_of(hello), token))
+    session = Session(guest, Channel(guest.kernel.memory, channel.frames_of(hello), token))
     try:
         yield session
     finally:

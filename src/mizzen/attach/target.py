@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mizzen.host import capabilities
+from mizzen.host.capabilities import Capability
 from mizzen.host.process import ProcessId, start_time
 from mizzen.model.errors import Failure
 
@@ -91,6 +93,10 @@ def _memory(pid: int, mapping: Mapping) -> ProcessMemory | SharedMemory:
 
 def _refused(what: str, error: OSError) -> Failure:
     if isinstance(error, PermissionError):
+        if capabilities.has(Capability.SYS_PTRACE):
+            return Failure(
+                what, "the host's kernel forbids reading its memory", "see: mizzen doctor"
+            )
         return Failure(what, "its memory may not be read", "run it as root or with CAP_SYS_PTRACE")
     return Failure(what, "the process has ended")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ async def busybox() -> list[Entry]:
     Raises Failure if the host has none.
     """
     program = which("busybox")
-    data = Path(program).read_bytes()
+    data = await asyncio.to_thread(Path(program).read_bytes)
     if ELF_INTERPRETER in data[:4096]:
         raise Failure(
             "cannot use busybox as tools",

@@ -9,7 +9,7 @@ from pathlib import Path
 MINIMUM = 8 << 20
 """No Linux guest worth entering has less RAM, in bytes."""
 
-_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ (\d+) *(.*)")
+_LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) (\S+) (\d+) *(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Mapping:
     end: int
     permissions: str
     offset: int
+    device: str
     inode: int
     path: str
 
@@ -37,8 +38,10 @@ class Mapping:
 def parse(text: str) -> list[Mapping]:
     """Read the text of /proc/PID/maps; lines of another shape are passed over."""
     return [
-        Mapping(int(start, 16), int(end, 16), permissions, int(offset, 16), int(inode), path)
-        for start, end, permissions, offset, inode, path in _LINE.findall(text)
+        Mapping(
+            int(start, 16), int(end, 16), permissions, int(offset, 16), device, int(inode), path
+        )
+        for start, end, permissions, offset, device, inode, path in _LINE.findall(text)
     ]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from .mappings import Mapping
 from .physical import check_range
@@ -16,8 +18,7 @@ class SharedMemory:
 
     def __init__(self, pid: int, mapping: Mapping) -> None:
         """Open the file behind another process's mapping. Raises OSError as /proc does."""
-        link = f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"
-        self._file = os.open(link, os.O_RDWR | os.O_CLOEXEC)
+        self._file = os.open(_link(pid, mapping), os.O_RDWR | os.O_CLOEXEC)
         try:
             self._map = mmap.mmap(self._file, mapping.size, offset=mapping.offset)
         except BaseException:
@@ -60,3 +61,17 @@ class SharedMemory:
         self._words.release()
         self._map.close()
         os.close(self._file)
+
+
+def _link(pid: int, mapping: Mapping) -> Path:
+    """Return a link to the mapping's file, which may have no name any more.
+
+    A descriptor asks for less privilege than /proc/PID/map_files, but may have been closed.
+    """
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            status = link.stat()
+            device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+            if (device, status.st_ino) == (mapping.device, mapping.inode):
+                return link
+    return Path(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")

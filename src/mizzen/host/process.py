@@ -24,11 +24,13 @@ from mizzen.model.errors import Failure
 PACKAGES = {
     "apt-get": "apt",
     "buildah": "buildah",
+    "busybox": "busybox-static",
     "dpkg-deb": "dpkg",
     "journalctl": "systemd",
     "mkfs.erofs": "erofs-utils",
     "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
+    "unshare": "util-linux",
 }
 """Debian package of each program that Mizzen runs."""
 

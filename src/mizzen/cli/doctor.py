@@ -1,0 +1,56 @@
+"""``mizzen doctor``: what this host can do, what it lacks, and the command that mends it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rich.table import Table
+from rich.text import Text
+
+from mizzen.control.doctor import Finding, Level, examine, ready
+from mizzen.host.paths import folders, guest_binary
+
+from . import output
+
+MARKS = {
+    Level.OK: Text("✓", style="green"),
+    Level.WARNING: Text("!", style="yellow"),
+    Level.MISSING: Text("✗", style="bold red"),
+}
+GUEST_PROGRAMS = ("init",)
+
+
+def doctor(*, json: bool = False) -> int:
+    """Say what this host can do, what it lacks, and the command that mends it.
+
+    Exits with 0 if Mizzen can run its demo here, with 1 if something it needs is missing.
+
+    Parameters
+    ----------
+    json
+        Print one JSON object.
+    """
+    findings = asyncio.run(examine(folders(), [guest_binary(name) for name in GUEST_PROGRAMS]))
+    if json:
+        output.as_json({"ready": ready(findings), "findings": findings})
+    else:
+        _show(findings)
+    return 0 if ready(findings) else 1
+
+
+def _show(findings: list[Finding]) -> None:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for finding in findings:
+        grid.add_row(MARKS[finding.level], finding.item, Text(finding.fact, overflow="fold"))
+        if finding.mend:
+            grid.add_row("", "", Text(f"→ {finding.mend}", style="dim", overflow="fold"))
+    output.console.print(grid)
+    missing = [finding.item for finding in findings if finding.level is Level.MISSING]
+    warnings = sum(finding.level is Level.WARNING for finding in findings)
+    output.console.print()
+    if missing:
+        output.console.print(f"Missing: {', '.join(missing)}.", style="bold")
+    elif warnings:
+        output.console.print("Mizzen can run its demo here, within the limits marked !.")
+    else:
+        output.console.print("Mizzen can run its demo here.")

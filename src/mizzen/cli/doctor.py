@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from rich.table import Table
 from rich.text import Text
 
 from mizzen.control.doctor import Finding, Level, examine, ready
@@ -39,12 +38,13 @@ def doctor(*, json: bool = False) -> int:
 
 
 def _show(findings: list[Finding]) -> None:
-    grid = Table.grid(padding=(0, 2, 0, 0))
+    width = max(len(finding.item) for finding in findings)
     for finding in findings:
-        grid.add_row(MARKS[finding.level], finding.item, Text(finding.fact, overflow="fold"))
+        line = Text.assemble(MARKS[finding.level], f"  {finding.item:{width}}  {finding.fact}")
+        output.console.print(line, soft_wrap=True)
         if finding.mend:
-            grid.add_row("", "", Text(f"→ {finding.mend}", style="dim", overflow="fold"))
-    output.console.print(grid)
+            line = Text(" " * (width + 5) + f"→ {finding.mend}", style="dim")
+            output.console.print(line, soft_wrap=True)
     missing = [finding.item for finding in findings if finding.level is Level.MISSING]
     warnings = sum(finding.level is Level.WARNING for finding in findings)
     output.console.print()

@@ -126,7 +126,8 @@ async def _version(item: str, program: str, *arguments: str) -> Finding:
         done = await process.run(program, *arguments, what=f"cannot run {program}")
     except Failure as failure:
         return Finding(item, Level.MISSING, failure.why, _install(program))
-    return Finding(item, Level.OK, f"{program} {version(done.text)}".rstrip())
+    number = version(done.text)
+    return Finding(item, Level.OK, f"{program} {number}" if number else process.which(program))
 
 
 def version(output: str) -> str:

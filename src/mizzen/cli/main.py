@@ -25,6 +25,7 @@ app.command(doctor)
 def main() -> None:
     """Run the command line and exit with its status: 0 done, 1 failed, 2 wrong usage."""
     signal.signal(signal.SIGTERM, _interrupt)
+    output.never_choke()
     try:
         status = app(print_error=False, exit_on_error=False)
     except cyclopts.CycloptsError as error:

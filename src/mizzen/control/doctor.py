@@ -123,11 +123,16 @@ def _programs() -> Iterator[Awaitable[Finding]]:
 async def _version(item: str, program: str, *arguments: str) -> Finding:
     """Find a program and what version it says it is."""
     try:
-        done = await process.run(program, *arguments, what=f"cannot run {program}")
+        path = process.which(program)
     except Failure as failure:
         return Finding(item, Level.MISSING, failure.why, _install(program))
+    try:
+        done = await process.run(program, *arguments, what=f"cannot run {program}")
+    except Failure as failure:
+        fact = f"{path} does not run: {failure.why}"
+        return Finding(item, Level.MISSING, fact, f"{_install(program)} --reinstall")
     number = version(done.text)
-    return Finding(item, Level.OK, f"{program} {number}" if number else process.which(program))
+    return Finding(item, Level.OK, f"{program} {number}" if number else path)
 
 
 def version(output: str) -> str:
@@ -141,10 +146,18 @@ async def _buildah() -> Finding:
     finding, storage = await asyncio.gather(
         _version("buildah", "buildah", "--version"), _buildah_storage()
     )
-    if finding.level is not Level.OK or isinstance(storage, str):
+    if finding.level is not Level.OK:
+        return finding
+    if isinstance(storage, str):
         return replace(finding, fact=f"{finding.fact}, {storage}")
-    fact = f"its storage cannot be used: {storage.why}"
+    fact = f"its storage cannot be used: {message(storage.why)}"
     return Finding(finding.item, Level.MISSING, fact, "buildah info")
+
+
+def message(line: str) -> str:
+    """Return what a line of logrus says: ``level=error msg="no space"`` says no space."""
+    found = re.search(r'\bmsg="((?:[^"\\]|\\.)*)"', line)
+    return found[1].replace('\\"', '"') if found else line
 
 
 async def _buildah_storage() -> str | Failure:
@@ -294,9 +307,17 @@ async def _namespaces() -> Finding:
         await process.run("unshare", *kinds, "true", what="cannot make namespaces")
     except Failure as failure:
         fact = f"{failure.why}; images are built with --isolation chroot"
-        mend = "sudo sysctl kernel.unprivileged_userns_clone=1" if os.geteuid() else ""
-        return Finding(item, Level.WARNING, fact, mend)
+        return Finding(item, Level.WARNING, fact, _more_namespaces())
     return Finding(item, Level.OK, " ".join(kind.lstrip("-") for kind in kinds[:-1]))
+
+
+def _more_namespaces() -> str:
+    """Return what lifts a limit on namespaces, if a known one is set."""
+    if _read("/proc/sys/user/max_user_namespaces").strip() == "0":
+        return "sudo sysctl user.max_user_namespaces=10000"
+    if _read("/proc/sys/kernel/unprivileged_userns_clone").strip() == "0" and os.geteuid():
+        return "sudo sysctl kernel.unprivileged_userns_clone=1"  # Debian's own
+    return ""
 
 
 def _read(path: str) -> str:

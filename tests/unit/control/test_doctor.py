@@ -45,7 +45,7 @@ def test_unusable_buildah_storage_is_missing(
     program(
         tmp_path,
         "buildah",
-        'if [ "$1" = info ]; then echo "no space" >&2; exit 125; fi; echo buildah version 1.28.2',
+        'if [ "$1" = info ]; then echo \'level=error msg="no space"\' >&2; exit 125; fi; echo buildah version 1.28.2',
     )
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     found = examine(tmp_path)["buildah"]

@@ -10,13 +10,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PROGRAMS = "src/mizzen/guest"
 """Where guest/Makefile puts what it builds; ignored by git, so it is named to hatchling here."""
 
 
-class GuestPrograms(BuildHookInterface):
+class GuestPrograms(BuildHookInterface[BuilderConfig]):
     """Runs ``make -C guest`` before a wheel, editable or not, is put together."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002

@@ -29,7 +29,8 @@ def doctor(*, json: bool = False) -> int:
     json
         Print one JSON object.
     """
-    findings = asyncio.run(examine(folders(), [guest_binary(name) for name in GUEST_PROGRAMS]))
+    programs = [guest_binary(name) for name in GUEST_PROGRAMS]
+    findings = asyncio.run(examine(folders(), programs, kvm_runs=None))
     if json:
         output.as_json({"ready": ready(findings), "findings": findings})
     else:

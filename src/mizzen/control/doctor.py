@@ -63,15 +63,18 @@ def ready(findings: Sequence[Finding]) -> bool:
     return all(finding.level is not Level.MISSING for finding in findings)
 
 
-async def examine(folders: Folders, guest_programs: Sequence[Path]) -> list[Finding]:
+async def examine(
+    folders: Folders, guest_programs: Sequence[Path], *, kvm_runs: bool | None
+) -> list[Finding]:
     """Look at everything, programs at the same time, and return findings in reading order.
 
     guest_programs: the programs for guests that the package must hold.
+    kvm_runs: whether guests ran under KVM when it was tried; None if it has not been.
     """
     programs = asyncio.gather(*_programs())
     return [
         _architecture(),
-        kvm(Path("/dev/kvm")),
+        kvm(Path("/dev/kvm"), runs=kvm_runs),
         *await programs,
         _tools(),
         guest(guest_programs),
@@ -92,8 +95,8 @@ def _architecture() -> Finding:
     return Finding("host", Level.OK, f"x86-64, Linux {release}")
 
 
-def kvm(device: Path) -> Finding:
-    """Judge whether the KVM device is there and may be opened."""
+def kvm(device: Path, *, runs: bool | None) -> Finding:
+    """Judge whether the KVM device is there, may be opened, and has been seen to run guests."""
     if not device.exists():
         return Finding(
             "kvm",
@@ -108,7 +111,15 @@ def kvm(device: Path) -> Finding:
             f"{device} may not be opened; machines run under TCG, several times slower",
             "sudo usermod -aG kvm $USER, then log in again",
         )
-    return Finding("kvm", Level.OK, f"{device} opens")
+    if runs is None:
+        fact = f"{device} opens; whether guests run on it is tried when the first one starts"
+        return Finding("kvm", Level.OK, fact)
+    if not runs:
+        fact = (
+            f"{device} opens, but no guest runs on it; machines run under TCG, several times slower"
+        )
+        return Finding("kvm", Level.WARNING, fact, "use a host whose KVM runs unmodified kernels")
+    return Finding("kvm", Level.OK, f"{device} runs guests")
 
 
 def _programs() -> Iterator[Awaitable[Finding]]:
@@ -151,7 +162,8 @@ async def _buildah() -> Finding:
     if isinstance(storage, str):
         return replace(finding, fact=f"{finding.fact}, {storage}")
     fact = f"its storage cannot be used: {message(storage.why)}"
-    return Finding(finding.item, Level.MISSING, fact, "buildah info")
+    mend = "run it with sudo" if os.geteuid() else "see: buildah info"
+    return Finding(finding.item, Level.MISSING, fact, mend)
 
 
 def message(line: str) -> str:

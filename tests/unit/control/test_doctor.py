@@ -19,7 +19,8 @@ def program(folder: Path, name: str, script: str) -> None:
 
 def examine(tmp_path: Path) -> dict[str, Finding]:
     folders = Folders(tmp_path / "state", tmp_path / "run")
-    found = asyncio.run(doctor.examine(folders, [tmp_path / name for name in GUEST_PROGRAMS]))
+    programs = [tmp_path / name for name in GUEST_PROGRAMS]
+    found = asyncio.run(doctor.examine(folders, programs, kvm_runs=None))
     return {finding.item: finding for finding in found}
 
 
@@ -42,16 +43,16 @@ def test_versions_are_what_programs_say(tmp_path: Path, monkeypatch: pytest.Monk
 def test_unusable_buildah_storage_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program(
-        tmp_path,
-        "buildah",
-        'if [ "$1" = info ]; then echo \'level=error msg="no space"\' >&2; exit 125; fi; echo buildah version 1.28.2',
-    )
+    broken = """
+        test "$1" = info || exec echo buildah version 1.28.2
+        echo 'level=error msg="no space"' >&2
+        exit 125
+    """
+    program(tmp_path, "buildah", broken)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     found = examine(tmp_path)["buildah"]
-    assert found == Finding(
-        "buildah", Level.MISSING, "its storage cannot be used: no space", "buildah info"
-    )
+    assert found.level is Level.MISSING
+    assert found.fact == "its storage cannot be used: no space"
 
 
 def test_looking_writes_nothing(tmp_path: Path) -> None:
@@ -72,7 +73,17 @@ def test_a_broken_database_is_found(tmp_path: Path) -> None:
 
 
 def test_without_kvm_machines_still_run(tmp_path: Path) -> None:
-    assert doctor.kvm(tmp_path / "kvm").level is Level.WARNING
+    assert doctor.kvm(tmp_path / "kvm", runs=None).level is Level.WARNING
+
+
+@pytest.mark.parametrize(
+    ("runs", "level"), [(True, Level.OK), (None, Level.OK), (False, Level.WARNING)]
+)
+def test_a_kvm_that_opens_is_judged_by_what_ran_on_it(
+    tmp_path: Path, runs: bool | None, level: Level
+) -> None:
+    (tmp_path / "kvm").touch()
+    assert doctor.kvm(tmp_path / "kvm", runs=runs).level is level
 
 
 def test_guest_programs_that_are_not_built_are_named(tmp_path: Path) -> None:
@@ -125,3 +136,14 @@ def test_static_programs_are_told_from_dynamic_ones(tmp_path: Path) -> None:
     assert not doctor.static(text)
     assert not doctor.static(Path("/bin/sh"))
     assert doctor.static(Path("/bin/busybox"))
+
+
+def test_a_program_that_cannot_start_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "qemu-system-x86_64").write_bytes(b"\x7fELF, and no more of it")
+    (tmp_path / "qemu-system-x86_64").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    found = examine(tmp_path)["qemu"]
+    assert found.level is Level.MISSING
+    assert "does not run: " in found.fact

@@ -54,5 +54,5 @@ def test_run_installs_the_package_of_every_program() -> None:
     text = (ROOT / "run").read_text()
     array = text[text.index("packages=(") : text.index("\n)\n")]
     named = {word for line in array.splitlines() for word in line.partition("#")[0].split()}
-    always = {"apt", "dpkg", "systemd", "util-linux"}  # a Debian has them, or no use for them
+    always = {"apt", "coreutils", "dpkg", "systemd", "util-linux"}  # on every Debian
     assert set(PACKAGES.values()) - always <= named

@@ -12,6 +12,7 @@ from mizzen.model.errors import Failure, UsageError
 
 from . import output
 from .attach import attach
+from .doctor import doctor
 
 app = cyclopts.App(
     name="mizzen",
@@ -20,11 +21,13 @@ app = cyclopts.App(
     version_flags=["--version"],
 )
 app.command(attach)
+app.command(doctor)
 
 
 def main() -> None:
     """Run the command line and exit with its status: 0 done, 1 failed, 2 wrong usage."""
     signal.signal(signal.SIGTERM, _interrupt)
+    output.never_choke()
     try:
         status = app(print_error=False, exit_on_error=False)
     except cyclopts.CycloptsError as error:

@@ -24,11 +24,13 @@ from mizzen.model.errors import Failure
 PACKAGES = {
     "apt-get": "apt",
     "buildah": "buildah",
+    "busybox": "busybox-static",
     "dpkg-deb": "dpkg",
     "journalctl": "systemd",
     "mkfs.erofs": "erofs-utils",
     "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
+    "unshare": "util-linux",
 }
 """Debian package of each program that Mizzen runs."""
 
@@ -109,17 +111,20 @@ async def run(
     Raises Failure if it cannot be started or exits with another status than 0.
     """
     program = which(str(arguments[0]))
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *(str(argument) for argument in arguments[1:]),
-        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **env} if env else None,
-        cwd=cwd,
-        start_new_session=True,
-        limit=1 << 20,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *(str(argument) for argument in arguments[1:]),
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            start_new_session=True,
+            limit=1 << 20,
+        )
+    except OSError as error:
+        raise Failure(what, f"{arguments[0]}: {error.strerror}", "see mizzen doctor") from error
     try:
         stdout, stderr = await _communicate(process, stdin, on_line)
     except BaseException:

@@ -10,7 +10,7 @@ import cyclopts
 from mizzen import __version__
 from mizzen.model.errors import Failure, UsageError
 
-from . import output
+from . import incidents, output, watch
 
 app = cyclopts.App(
     name="mizzen",
@@ -18,6 +18,8 @@ app = cyclopts.App(
     version=__version__,
     version_flags=["--version"],
 )
+app.command(watch.watch)
+app.command(incidents.app)
 
 
 def main() -> None:

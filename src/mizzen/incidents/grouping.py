@@ -193,8 +193,9 @@ _RUST_MORE = re.compile(r"note: |stack backtrace:|\s+\d+: |\s+at ")
 # The kernel: kernel/panic.c, arch/x86/kernel/dumpstack.c, mm/oom_kill.c, kernel/hung_task.c.
 _TRACED = re.compile(
     r"-+\[ cut here \]-+|BUG: (?:unable to handle|kernel NULL)|kernel BUG at |Oops\b"
-    r"|Internal error: |Unable to handle kernel |(?:general protection fault|invalid opcode|divide error"
-    r"|double fault|stack segment|int3|alignment check|bounds|invalid TSS)\b.*[:,]"
+    r"|Internal error: |Unable to handle kernel "
+    r"|(?:general protection fault|invalid opcode|divide error|double fault|stack segment|int3"
+    r"|alignment check|bounds|invalid TSS)\b.*[:,]"
     r"|Kernel panic - not syncing|WARNING: CPU: "
 )
 _UNTRACED = re.compile(
@@ -269,7 +270,7 @@ def _joins(held: Open, text: str) -> bool:
 
 def _after(phase: Phase, text: str) -> Phase | None:
     """Return the phase of a Python traceback after the line; None if it does not belong."""
-    begins = _traceback(text)
+    begins = None if _SYNTAX.match(text) else _traceback(text)  # there it is the last frame
     if not text.strip():
         return phase if phase in {Phase.LINK, Phase.GAP} else Phase.GAP
     if phase is Phase.LINK:

@@ -186,7 +186,7 @@ def _nested(tree: Iterable[Any], *, repeated: bool = False) -> bool:
     tree: what Python's own parser made of the expression: (operation, argument) pairs.
     """
     for operation, argument in tree:
-        inside = repeated
+        inside = repeated and str(operation) != "ATOMIC_GROUP"
         if str(operation) in {"MAX_REPEAT", "MIN_REPEAT"} and argument[1] is _parser.MAXREPEAT:
             if repeated:
                 return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import resource
 import shlex
@@ -107,7 +108,7 @@ def find_by_identity(vm_id: str) -> list[ProcessId]:
 
 
 def _says_id(arguments: Sequence[str], vm_id: str) -> bool:
-    for name, value in zip(arguments[1:], [*arguments[2:], ""], strict=True):
+    for name, value in itertools.pairwise([*arguments[1:], ""]):
         if name in {f"--id={vm_id}", f"--name={vm_id}"}:
             return True
         if name in {"--id", "--name"} and value == vm_id:
@@ -206,9 +207,10 @@ async def stream(*arguments: str | Path, what: str) -> AsyncGenerator[bytes, Non
         stderr = await complaints
     finally:
         _kill_group(process.pid)
-        complaints.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            await process.wait()
+        while await process.stdout.read(TAIL):  # to its end, or the pipe would outlive the loop
+            pass
+        await asyncio.wait({complaints})
+        await process.wait()
     if process.returncode:
         why = last_words(stderr) or f"{arguments[0]} exited with status {process.returncode}"
         raise Failure(what, why)

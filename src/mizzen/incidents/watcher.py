@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mizzen.host.changes import Changes
@@ -61,9 +61,10 @@ class Watcher:
         self._on_seen = on_seen
         self._following: dict[str, tuple[tuple[int, int], asyncio.Task[None]]] = {}
 
-    async def run(self, unit: str | None = None) -> None:
+    async def run(self, unit: str | None = None, place: Sequence[str] = ()) -> None:
         """Follow all there is and all that comes.
 
+        place: journalctl's options that say which journal; the system's without.
         Raises Failure if another process does already, or if recording becomes impossible.
         """
         busy = Failure(
@@ -75,7 +76,7 @@ class Watcher:
             try:
                 async with asyncio.TaskGroup() as group:
                     if unit is not None:
-                        group.create_task(self._follow_unit(unit))
+                        group.create_task(self._follow_unit(unit, place))
                     while True:
                         self._refresh(group, changes)
                         await asyncio.sleep(REFRESH)
@@ -146,15 +147,15 @@ class Watcher:
                 return now.reason
             await asyncio.sleep(GRACE / 20)
 
-    async def _follow_unit(self, unit: str) -> None:
+    async def _follow_unit(self, unit: str, place: Sequence[str]) -> None:
         source = f"unit {unit}"
         saved = followed.state(self._connection, source)
         follower = UnitFollower(unit, self._rules, saved)
         if saved is None:  # what lies before the first watch is history
-            follower.state.cursor = await journal.newest(unit)
+            follower.state.cursor = await journal.newest(unit, *place)
             self._record(source, [], follower.saved())
         saved_at = time.monotonic()
-        entries = journal.entries(unit, follower.state.cursor)
+        entries = journal.entries(unit, follower.state.cursor, *place)
         async with contextlib.aclosing(journal.batches(entries, follower)) as batches:
             async for batch in batches:
                 found = follower.take(batch)

@@ -88,7 +88,8 @@ def test_a_group_is_known_by_its_members():
             "  + Exception Group Traceback (most recent call last):\n"
             '  |   File "x", line 1, in m\n  | ExceptionGroup: g (1 sub-exception)\n'
             "  +-+---------------- 1 ----------------\n"
-            f'    | Traceback (most recent call last):\n    |   File "x", line 2, in k\n    | {kind}: a'
+            '    | Traceback (most recent call last):\n    |   File "x", line 2, in k\n'
+            f"    | {kind}: a"
         )
 
     assert mark(group("ValueError")) != mark(group("KeyError"))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,12 @@ class House:
             for line in lines:
                 file.write(f"2026-01-31T10:00:00.000000001Z {stream} F {line}\n")
 
+    def state(self, source: str) -> bytes:
+        return followed.state(self.connection, source) or b""
+
+    def counted(self) -> int:
+        return sum(one.count for one in incidents.everything(self.connection))
+
     def end(self, machine: Machine) -> None:
         os.kill(machine.pid, signal.SIGKILL)
 
@@ -81,6 +88,12 @@ class House:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             connection.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until another connection has written what is looked for; pytest's timeout ends it."""
+    while not true():  # noqa: ASYNC110 - the database tells nobody
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -148,8 +161,7 @@ def test_an_end_is_an_error_unless_somebody_wanted_it(house, words, state, messa
         machines.save(house.connection, replace(machine, state=state, reason="it was so"))
         for _ in range(2):  # the second finds nothing new
             async with house.watched():
-                while b'"over":true' not in (followed.state(house.connection, "hello") or b""):
-                    await asyncio.sleep(0.01)
+                await until(lambda: b'"over":true' in house.state("hello"))
         found = incidents.everything(house.connection)
         assert all(one.count == 1 for one in found)
         messages = {one.message for one in found}
@@ -165,8 +177,7 @@ def test_a_machine_that_is_gone_is_forgotten_but_not_its_errors(house):
         async with house.watched() as seen:
             await seen.get()
             machines.remove(house.connection, "hello")
-            while followed.state(house.connection, "hello") is not None:
-                await asyncio.sleep(0.01)
+            await until(lambda: not house.state("hello"))
         assert len(incidents.everything(house.connection)) == 1
 
     asyncio.run(scenario())
@@ -178,8 +189,7 @@ def test_a_guest_cannot_fill_the_database(house):
         words = [f"ERROR: {chr(97 + n // 26 % 26)}{chr(97 + n % 26)}" for n in range(600)]
         house.write("hello", *words, "fine")
         async with house.watched():
-            while sum(one.count for one in incidents.everything(house.connection)) < len(words):
-                await asyncio.sleep(0.01)
+            await until(lambda: house.counted() == len(words))
         assert len(incidents.everything(house.connection)) == incidents.MOST + 1
 
     asyncio.run(scenario())
@@ -215,14 +225,11 @@ def test_a_killed_watcher_neither_loses_nor_doubles_an_error(house):
     total, written = 300, 0
     place = [str(house.folders.state), str(house.folders.runtime)]
 
-    def counted() -> int:
-        return sum(one.count for one in incidents.everything(house.connection))
-
     watcher = None
     while written < total:
         watcher = subprocess.Popen([sys.executable, "-c", WATCH, *place])
         target = min(written + 60, total)
-        while counted() < target - 5:  # the last line of each burst may still be open
+        while house.counted() < target - 5:  # the last line of each burst may still be open
             if written < target:
                 house.write("hello", f"ERROR: number {written}", "fine", *TRACEBACK)
                 written += 2
@@ -231,7 +238,7 @@ def test_a_killed_watcher_neither_loses_nor_doubles_an_error(house):
         watcher.wait()
     house.write("hello", "fine")
     watcher = subprocess.Popen([sys.executable, "-c", WATCH, *place])
-    while counted() < total:
+    while house.counted() < total:
         assert watcher.poll() is None
         time.sleep(0.01)
     watcher.kill()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from mizzen.model.incident import IncidentKind
 
@@ -17,6 +18,9 @@ from .grouping import Event, Shape
 from .rules import Verdict
 
 LENGTH = 16
+LONGEST = 1000
+"""Characters of a message that count."""
+
 FRAMES = 50
 """Frames of a stack that count: those nearest to the error."""
 
@@ -45,7 +49,8 @@ _RIP = re.compile(r"(?:RIP: [0-9a-f]{4}:|pc : )([A-Za-z_][\w.]*)\+0x")
 
 def fingerprint(event: Event, verdict: Verdict) -> str:
     """Return 16 hexadecimal digits that are equal for equal errors."""
-    parts = [verdict.kind.value, *_essence(event, verdict)]
+    brief = replace(verdict, message=verdict.message[:LONGEST])
+    parts = [verdict.kind.value, *_essence(event, brief)]
     return hashlib.sha256("\0".join(parts).encode(errors="replace")).hexdigest()[:LENGTH]
 
 
@@ -65,7 +70,7 @@ def _essence(event: Event, verdict: Verdict) -> list[str]:
         case Shape.KERNEL:
             return _oops(event.lines, verdict.message)
         case Shape.STACK:
-            frames = (match[1] for line in event.lines if (match := _AT.match(line)))
+            frames = (match[1][:200] for line in event.lines if (match := _AT.match(line)))
             return [_type(verdict.message), *_few(map(normalised, frames))]
         case Shape.GO:
             calls = (

@@ -20,7 +20,7 @@ from mizzen.host.files import explained
 LONGEST = 16 << 10
 """Bytes kept of a line; the rest of it is skipped."""
 
-BATCH = 256 << 10
+BATCH = 64 << 10
 """Bytes read at once."""
 
 MARK = 64

@@ -208,8 +208,12 @@ def _plain(line: str) -> Message:
     text = line[:LONGEST].rstrip()
     priority = _PRIORITY.match(text)
     if priority is not None:
-        rest = _plain(text[priority.end() :])
-        return Message(rest.level or _SYSLOG[int(priority[1])], rest.text)
+        shaped = _shaped(text[priority.end() :])
+        return Message(shaped.level or _SYSLOG[int(priority[1])], shaped.text)
+    return _shaped(text)
+
+
+def _shaped(text: str) -> Message:
     glog = _GLOG.match(text)
     if glog is not None:
         return Message(level_name(glog[1]), text[glog.end() :])

@@ -87,6 +87,7 @@ def test_json_tells_level_and_message_under_any_usual_key(level_key, level, mess
         ("ERRORS: 0", "", "ERRORS: 0"),
         ("a=b x", "", "a=b x"),
         ("{not json}", "", "{not json}"),
+        ("<3>" * 5000, "error", None),
         ("[" * 100_000, "", "[" * 4096),
         ("{" + '"a":{' * 5000 + "}" * 5001, "", None),
     ],

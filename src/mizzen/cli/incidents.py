@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mizzen.control import incidents as control
 from mizzen.host.paths import folders
-from mizzen.model.incident import Incident
+from mizzen.model.incident import Incident, IncidentKind
 
 from . import output
 
@@ -82,8 +82,14 @@ def _show(one: Incident) -> None:
     output.console.print()
     for line in one.lines:
         output.console.print(Text(f"  {line}"), soft_wrap=True)
-    output.console.print()
-    output.console.print(Text(f"mizzen incidents enter {one.id}", style="dim"))
+    if can_enter(one):
+        output.console.print()
+        output.console.print(Text(f"mizzen incidents enter {one.id}", style="dim"))
+
+
+def can_enter(one: Incident) -> bool:
+    """Whether there may be a guest to enter: not where it has ended, or was never named."""
+    return one.kind is not IncidentKind.EXIT and not one.source.startswith("unit ")
 
 
 @app.command

@@ -16,6 +16,7 @@ from mizzen.incidents.watcher import Seen
 from mizzen.model.errors import Failure, UsageError
 
 from . import output
+from .incidents import can_enter
 
 REMIND = 60.0
 """Seconds between two lines about one error that keeps coming."""
@@ -79,7 +80,8 @@ class _Teller:
         if seen.new:
             line.append(f"  {one.source}", style="not dim bold cyan")
             line.append(f"  {one.message}", style="not dim")
-            line.append(f"  mizzen incidents enter {one.id}")
+            act = "enter" if can_enter(one) else "show"
+            line.append(f"  mizzen incidents {act} {one.id}")
         else:
             line.append(f"  {one.source}  again, {one.count} times: {one.message}")
         output.console.print(line, soft_wrap=True)

@@ -80,8 +80,8 @@ class Watcher:
                     while True:
                         self._refresh(group, changes)
                         await asyncio.sleep(REFRESH)
-            except* Failure as failures:
-                raise _first(failures) from failures
+            except* (Failure, sqlite3.Error) as errors:
+                raise _first(errors) from errors
 
     def _refresh(self, group: asyncio.TaskGroup, changes: Changes) -> None:
         """Begin to follow machines that are new, forget those that are no more."""
@@ -164,10 +164,7 @@ class Watcher:
                     saved_at = time.monotonic()
 
     def _record(self, source: str, found: Iterable[Occurrence], state: bytes) -> None:
-        try:
-            recorded = incidents.take_in(self._connection, found, source, state)
-        except sqlite3.OperationalError as error:
-            raise Failure("cannot record errors", str(error), "free some disk space") from error
+        recorded = incidents.take_in(self._connection, found, source, state)
         for incident in recorded:
             self._on_seen(Seen(incident, new=incident.count == 1))
 
@@ -190,6 +187,10 @@ async def _any_of(
             wait.cancel()
 
 
-def _first(group: BaseExceptionGroup[Failure]) -> Failure:
+def _first(group: BaseExceptionGroup[Failure | sqlite3.Error]) -> Failure:
     first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    if isinstance(first, BaseExceptionGroup):
+        return _first(first)
+    if isinstance(first, Failure):
+        return first
+    return Failure("cannot record errors", str(first), "check the disk's space and permissions")

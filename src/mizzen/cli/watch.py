@@ -53,11 +53,12 @@ def watch(
         )
 
         enter = attach.enter
+    settings = read_settings()
     if not json:
         output.errors.print("watching; Ctrl-C ends it", style="dim")
     control.watch(
         folders(),
-        read_settings(),
+        settings,
         unit=unit,
         on_seen=output.as_json_line if json else _Teller().tell,
         on_failure=_tell_failure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -56,5 +57,18 @@ def read_settings() -> Settings:
     try:
         return msgspec.convert(tomllib.loads(data.decode()), Settings)
     except (ValueError, msgspec.ValidationError) as error:
-        why = str(error).replace("Object contains unknown field", "there is no setting")
-        raise Failure(what, f"{path}: {why.replace(' - at `$', ' in `')}", "mend it") from error
+        raise Failure(what, f"{path}: {_readable(str(error))}", "mend it") from error
+
+
+_PLACED = re.compile(r"(?P<said>.*) - at `\$\.?(?P<where>.*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+
+
+def _readable(said: str) -> str:
+    """Turn msgspec's words into those of a settings file: "there is no setting errors.foo"."""
+    placed = _PLACED.fullmatch(said)
+    said, where = (placed["said"], placed["where"]) if placed else (said, "")
+    unknown = _UNKNOWN.fullmatch(said)
+    if unknown is not None:
+        return f"there is no setting {'.'.join(filter(None, (where, unknown[1])))}"
+    return f"{where}: {said}" if where else said

@@ -24,7 +24,6 @@ TIME_KEYS = ("time", "ts", "timestamp", "@timestamp", "asctime")
 
 _ALIASES = {
     "err": "error",
-    "eror": "error",
     "severe": "error",
     "e": "error",
     "crit": "critical",

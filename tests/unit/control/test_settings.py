@@ -28,9 +28,9 @@ def test_a_file_is_read(written):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[errors]\nmatches = []", "there is no setting `matches`.*errors"),
-        ("[error]", "there is no setting `error`"),
-        ("[errors]\nmatch = 7", "Expected `array`, got `int`"),
+        ("[errors]\nmatches = []", r"there is no setting errors\.matches;"),
+        ("[error]", "there is no setting error;"),
+        ("[errors]\nmatch = 7", r"errors\.match: Expected `array`, got `int`"),
         ("[errors", "mizzen.toml"),
     ],
 )

@@ -10,9 +10,7 @@ import cyclopts
 from mizzen import __version__
 from mizzen.model.errors import Failure, UsageError
 
-from . import output
-from .attach import attach
-from .doctor import doctor
+from . import attach, doctor, incidents, output, watch
 
 app = cyclopts.App(
     name="mizzen",
@@ -20,8 +18,10 @@ app = cyclopts.App(
     version=__version__,
     version_flags=["--version"],
 )
-app.command(attach)
-app.command(doctor)
+app.command(attach.attach)
+app.command(doctor.doctor)
+app.command(watch.watch)
+app.command(incidents.app)
 
 
 def main() -> None:

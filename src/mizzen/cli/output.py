@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from mizzen.model.progress import Progress, Report
 
@@ -40,14 +41,23 @@ def as_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Print rows under their columns, or the sentence ``empty`` where there are none."""
+def as_json_line(value: object) -> None:
+    """Print a value as JSON in one line, at once, for whoever follows."""
+    sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+    sys.stdout.flush()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], empty: str) -> None:
+    """Print rows under their columns, or the sentence ``empty`` where there are none.
+
+    A str is shown as it is, brackets and all; a cell with style is a Text.
+    """
     if not rows:
         console.print(empty, markup=False)
         return
     drawn = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     console.print(drawn)
 
 

@@ -32,6 +32,10 @@ MIGRATIONS = (
         count INTEGER NOT NULL,
         UNIQUE (source, fingerprint)
     ) STRICT;
+    CREATE TABLE followed (            -- how far what a source writes has been taken in
+        source TEXT PRIMARY KEY,
+        state BLOB NOT NULL            -- JSON, read by whoever wrote it
+    ) STRICT;
     CREATE TABLE fact (                -- what was found out once and is remembered
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mizzen.host.files import explained, turn
 from mizzen.host.paths import Folders
-from mizzen.host.process import run
+from mizzen.host.process import last_words, run
 from mizzen.model.errors import Failure
 from mizzen.model.progress import Progress, Report
 
@@ -26,8 +26,8 @@ DEFAULT_SUITE = "bookworm"
 """Taken on hosts that are no Debian."""
 
 KEYRINGS = (
-    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
 )
 SUITE = re.compile(r"[a-z][a-z0-9-]{0,40}")
 STATUS = re.compile(r"dlstatus:\d+:([0-9.]+):")
@@ -137,14 +137,9 @@ async def archive(folders: Folders, report: Report, suite: str) -> AsyncIterator
     check_suite(suite)
     what = f"cannot read Debian {suite}'s package lists"
     folder = folders.cache / "apt" / suite
-    keyring = next((path for path in KEYRINGS if path.exists()), None)
-    if keyring is None:
-        fix = "run: apt-get install debian-archive-keyring"
-        raise Failure(what, "Debian's keyring is not installed", fix)
     task = f"reading package lists of Debian {suite}"
-    mirrors = await host_mirrors(suite)
+    sources = await _sources(suite, what)
     acquire = await run("apt-config", "dump", what=what)
-    sources = "\n".join(source_lines(mirrors, suite, keyring)) + "\n"
     with explained(what):
         async with turn(folder / ".lock"):
             opened = _prepare(folder, suite, sources, acquire.text)
@@ -159,6 +154,26 @@ def _prepare(folder: Path, suite: str, sources: str, acquire: str) -> Archive:
     (folder / "sources.list").write_text(sources)
     (folder / "apt.conf").write_text(configuration(folder, acquire))
     return Archive(suite, folder / "apt.conf", folder / "sources.list")
+
+
+async def for_others(suite: str, folder: Path, what: str) -> tuple[str, Path]:
+    """Return a suite's sources and, written into folder, the host's proxy for another apt."""
+    sources = await _sources(suite, what)
+    dumped = await run("apt-config", "dump", what=what)
+    kept = [line for line in dumped.text.splitlines() if line.startswith("Acquire::http")]
+    settings = folder / "apt.conf"
+    settings.write_text(
+        "\n".join([*kept, 'Acquire::Languages "none";', 'APT::Sandbox::User "root";', ""])
+    )
+    return sources, settings
+
+
+async def _sources(suite: str, what: str) -> str:
+    keyring = next((path for path in KEYRINGS if path.exists()), None)
+    if keyring is None:
+        fix = "run: apt-get install debian-archive-keyring"
+        raise Failure(what, "Debian's keyring is not installed", fix)
+    return "\n".join(source_lines(await host_mirrors(suite), suite, keyring)) + "\n"
 
 
 async def host_mirrors(suite: str) -> Mirrors:
@@ -223,7 +238,7 @@ async def _apt(
 def explain(stderr: str) -> tuple[str, str]:
     """Tell from apt's complaints why it failed, and what to do."""
     errors = [line[3:] for line in stderr.splitlines() if line.startswith("E: ")]
-    why = errors[0] if errors else "apt-get failed"
+    why = errors[0] if errors else last_words(stderr.encode())
     if "No space left" in stderr:
         return why, "free some disk space"
     if "NO_PUBKEY" in stderr or "not signed" in stderr:

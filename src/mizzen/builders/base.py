@@ -32,15 +32,18 @@ EXCLUDED = ("doc/*", "info/*", "lintian/*", "locale/*", "man/*", "bug/*")
 """Below /usr/share, never unpacked; copyright files are."""
 
 HOOKS = Path("/usr/share/mmdebstrap/hooks/merged-usr")
-STAGES = 9
-"""About as many "I:" lines mmdebstrap writes."""
+STAGES = (
+    "running apt-get update", "downloading packages", "extracting archives", "installing essential",
+    "installing remaining", "cleaning package lists", "creating tarball", "success",
+)  # fmt: skip
+"""What mmdebstrap says it does, in this order."""
 
 # What names this host, or differs from one run to the next.
 CLEAN = (
     'rm -rf "$1"/etc/hostname "$1"/etc/resolv.conf "$1"/etc/machine-id'
     ' "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/var/cache/ldconfig/* "$1"/var/cache/apt/*.bin'
     ' "$1"/var/cache/debconf/*-old "$1"/var/lib/dpkg/*-old "$1"/etc/*-'
-    ' "$1"/run/* "$1"/tmp/*;'
+    ' "$1"/run/*;'
     ' find "$1"/var/log -type f -delete'
 )
 
@@ -98,19 +101,17 @@ async def ensure(buildah: Buildah, folders: Folders, name: str, report: Report) 
 async def _bootstrap(name: str, place: Path, archive: Path, what: str, report: Report) -> None:
     suite = apt.this_suite()
     task = f"making {name} from packages of Debian {suite}"
-    done = 0
 
     def on_line(line: str) -> None:
-        nonlocal done
-        if line.startswith("I: "):
-            done = min(done + 1, STAGES)
-            report(Progress(task, done, STAGES))
+        for number, stage in enumerate(STAGES):
+            if line.startswith(f"I: {stage}"):
+                report(Progress(task, number, len(STAGES)))
 
     sources, settings = await apt.for_others(suite, place, what)
     root = os.geteuid() == 0
     # Without root, mmdebstrap works as another user, who cannot enter the workshop.
     where = {"TMPDIR": str(place)} if root else {}
-    report(Progress(task, 0, STAGES))
+    report(Progress(task, 0, len(STAGES)))
     await run(
         *await _own_mounts(),
         *arguments(name.removesuffix(":latest"), suite, archive, settings, root=root),
@@ -120,7 +121,7 @@ async def _bootstrap(name: str, place: Path, archive: Path, what: str, report: R
         on_line=on_line,
         explain=explain,
     )
-    report(Progress(task, STAGES, STAGES, finished=True))
+    report(Progress(task, len(STAGES), len(STAGES), finished=True))
 
 
 async def _own_mounts() -> tuple[str, ...]:
@@ -138,10 +139,12 @@ async def _own_mounts() -> tuple[str, ...]:
 
 async def _store(buildah: Buildah, name: str, archive: Path, what: str) -> None:
     async with buildah.container("scratch", what) as container:
-        await buildah("add", "--quiet", container, archive, "/", what=what)
+        scratch = archive.parent
+        await buildah("add", "--quiet", container, archive, "/", what=what, scratch=scratch)
         command = COMMANDS[name.removesuffix(":latest")]
         await buildah("config", "--cmd", json.dumps([command]), container, what=what)
-        await buildah("commit", "--quiet", "--timestamp", "0", container, name, what=what)
+        commit = ("commit", "--quiet", "--timestamp", "0", container, name)
+        await buildah(*commit, what=what, scratch=scratch)
 
 
 def explain(stderr: str) -> tuple[str, str]:

@@ -33,6 +33,11 @@ CHATTER = re.compile(
     re.IGNORECASE,
 )
 """Lines of a build that are buildah's own, not a step's."""
+STORAGES = ((), ("--storage-driver", "overlay"), ("--storage-driver", "vfs"))
+"""Tried in this order. Where overlay is not possible, buildah by itself takes vfs once and then
+stumbles over the folder it left for overlay."""
+
+ABOUT_STORAGE = re.compile(r"graph ?driver|overlay|mount", re.IGNORECASE)
 _numbers = itertools.count()
 
 
@@ -46,9 +51,12 @@ class Buildah:
     options: tuple[str, ...]
     isolation: str
 
-    async def __call__(self, *arguments: str | Path, what: str) -> Completed:
-        """Run a subcommand to its end."""
-        return await run("buildah", *self.options, *arguments, what=what, explain=explain)
+    async def __call__(
+        self, *arguments: str | Path, what: str, scratch: Path | None = None
+    ) -> Completed:
+        """Run a subcommand to its end. scratch: where it keeps temporary files."""
+        env = {"TMPDIR": str(scratch)} if scratch else None
+        return await run("buildah", *self.options, *arguments, what=what, env=env, explain=explain)
 
     @property
     def inside(self) -> tuple[str, ...]:
@@ -104,27 +112,30 @@ def _circumstances() -> str:
 
 
 async def _probe() -> Buildah:
-    what = "cannot use buildah"
     refusal: Failure | None = None
-    for options in ((), ("--storage-driver", "vfs")):
-        plain = Buildah(options, "chroot")
+    for options in STORAGES:
         try:
-            async with plain.container("scratch", what) as container:
-                with _tiny_program() as program:
-                    await plain("add", container, program, "/true", what=what)
-                oci = Buildah(options, "oci")
-                with contextlib.suppress(Failure):
-                    await oci(*_run(oci), container, "/true", what=what)
-                    return oci
-                return plain
+            return await _try(options)
         except Failure as failure:
             refusal = refusal or failure
+            if not ABOUT_STORAGE.search(failure.why):
+                break  # another driver would not help, and would leave its mark on the storage
     assert refusal is not None
     raise refusal
 
 
-def _run(buildah: Buildah) -> tuple[str, ...]:
-    return ("run", "--isolation", buildah.isolation, "--network", "host")
+async def _try(options: tuple[str, ...]) -> Buildah:
+    what = "cannot use buildah"
+    plain, oci = Buildah(options, "chroot"), Buildah(options, "oci")
+    async with plain.container("scratch", what) as container:
+        with _tiny_program() as program:
+            await plain("add", container, program, "/true", what=what)
+        with contextlib.suppress(Failure):
+            await oci(
+                "run", "--isolation", "oci", "--network", "host", container, "/true", what=what
+            )
+            return oci
+    return plain
 
 
 @contextlib.contextmanager
@@ -179,6 +190,8 @@ def explain(output: str) -> tuple[str, str]:
     why = re.sub(r"^error:?\s*", "", last, flags=re.IGNORECASE)
     if "no space left on device" in output:
         return "No space left on device", "free some disk space"
+    if helper := re.match(r'could not find "([a-z-]+)" in one of', why):
+        return f"its helper {helper[1]} is not installed", f"run: apt-get install {helper[1]}"
     if step := re.search(r'building at STEP "(.*?)": (.*)', why):
         said = [line for line in lines if not CHATTER.match(line)]
         words = f" ({said[-1][:200]})" if said else ""

@@ -105,7 +105,8 @@ async def fetch(buildah: Buildah, reference: str, report: Report) -> str:
 async def build(buildah: Buildah, folder: Path, tag: str, record: Path, report: Report) -> str:
     """Build a folder's Dockerfile and return the image's id.
 
-    Equal inputs give equal images: all times are 0. record: a path for buildah to note the id.
+    Equal inputs give equal images: all times are 0. record: where buildah notes the id; temporary
+    files go beside it.
     Raises Failure if a step fails, naming it and its last line of output.
     """
     what = f"cannot build {folder}"
@@ -127,7 +128,7 @@ async def build(buildah: Buildah, folder: Path, tag: str, record: Path, report: 
             "--timestamp", "0", "--layers", "--pull=false", "--force-rm",
             "--add-host", f"{own}:127.0.0.1",
             "--iidfile", record, "--tag", tag, folder,
-            what=what, on_line=on_line, explain=explain,
+            what=what, env={"TMPDIR": str(record.parent)}, on_line=on_line, explain=explain,
         )  # fmt: skip
     except BaseException:
         await sweep(buildah, own)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import resource
 import shlex
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 from mizzen.host.process import run
@@ -123,10 +124,10 @@ async def build(buildah: Buildah, folder: Path, tag: str, record: Path, report: 
         # Steps write to stdout, which is followed line by line only if it is stderr.
         await run(
             "sh", "-c", 'exec "$@" >&2', "sh",
-            "buildah", *buildah.options, "build",
+            *buildah.command, "build",
             "--isolation", buildah.isolation, "--network", "host",
             "--timestamp", "0", "--layers", "--pull=false", "--force-rm",
-            "--add-host", f"{own}:127.0.0.1",
+            *_limits(), "--add-host", f"{own}:127.0.0.1",
             "--iidfile", record, "--tag", tag, folder,
             what=what, env={"TMPDIR": str(record.parent)}, on_line=on_line, explain=explain,
         )  # fmt: skip
@@ -136,6 +137,16 @@ async def build(buildah: Buildah, folder: Path, tag: str, record: Path, report: 
     finally:
         report(Progress(task, finished=True))
     return _identity(record)
+
+
+def _limits() -> Iterator[str]:
+    """Yield options that keep this process's limits.
+
+    buildah wants higher ones of its own, which a root without CAP_SYS_RESOURCE cannot set.
+    """
+    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        soft, hard = resource.getrlimit(number)
+        yield f"--ulimit={name}={soft}:{hard}"
 
 
 def _identity(record: Path) -> str:

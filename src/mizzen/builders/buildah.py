@@ -195,12 +195,12 @@ def _marks(record: Path) -> list[str]:
 
 def explain(output: str) -> tuple[str, str]:
     """Tell from buildah's output why it failed, and what to do."""
+    if "no space left on device" in output.lower():
+        return "No space left on device", "free some disk space"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")]
     last = errors[-1] if errors else lines[-1] if lines else "buildah failed"
     why = re.sub(r"^error:?\s*", "", last, flags=re.IGNORECASE)
-    if "no space left on device" in output:
-        return "No space left on device", "free some disk space"
     if helper := re.match(r'could not find "([a-z-]+)" in one of', why):
         return f"its helper {helper[1]} is not installed", f"run: apt-get install {helper[1]}"
     if step := re.search(r'building at STEP "(.*?)": (.*)', why):

@@ -140,13 +140,21 @@ async def build(buildah: Buildah, folder: Path, tag: str, record: Path, report: 
 
 
 def _limits() -> Iterator[str]:
-    """Yield options that keep this process's limits.
+    """Yield options that let steps have no higher limits than this process.
 
-    buildah wants higher ones of its own, which a root without CAP_SYS_RESOURCE cannot set.
+    buildah's own default is higher, which a root without CAP_SYS_RESOURCE cannot set.
     """
-    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
-        soft, hard = resource.getrlimit(number)
-        yield f"--ulimit={name}={soft}:{hard}"
+    # Some versions lower their own limit of processes to as many as there can be.
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    yield f"--ulimit=nofile={_at_most(resource.RLIMIT_NOFILE, 1 << 20)}"
+    yield f"--ulimit=nproc={_at_most(resource.RLIMIT_NPROC, most)}"
+
+
+def _at_most(limit: int, most: int) -> str:
+    values = (
+        most if value == resource.RLIM_INFINITY else value for value in resource.getrlimit(limit)
+    )
+    return ":".join(str(min(value, most)) for value in values)
 
 
 def _identity(record: Path) -> str:

@@ -178,9 +178,8 @@ async def run(
             why, fix = explain(stderr.decode(errors="replace"))
         failure = Failure(what, why, fix)
         command = shlex.join(str(argument) for argument in arguments)
-        failure.add_note(
-            f"command: {command}\nstatus: {process.returncode}\n{stderr.decode(errors='replace')}"
-        )
+        complaints = stderr[-TAIL:].decode(errors="replace")
+        failure.add_note(f"command: {command}\nstatus: {process.returncode}\n{complaints}")
         raise failure
     return Completed(stdout, stderr)
 

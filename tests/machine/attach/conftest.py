@@ -25,7 +25,7 @@ export PATH=/bin PS1=
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-exec setsid sh -c 'stty -echo </dev/ttyS0; echo ready >/dev/ttyS0; exec sh -i </dev/ttyS0 >/dev/ttyS0 2>&1'
+exec setsid sh -c 'exec </dev/ttyS0 >/dev/ttyS0 2>&1; stty -echo; echo ready; exec sh -i'
 """
 BOOT_SECONDS = 120
 ANSWER_SECONDS = 60

@@ -15,11 +15,11 @@ from mizzen.attach.inject import hooks
 pytestmark = pytest.mark.machine
 
 LOOK = """
-echo processes; ps -o pid,args | grep -v -e '\\[' -e 'ps -o' -e grep -e 'sh -c'
+echo processes; ps -o pid,args | grep -v -e '\\[' -e ps -e grep
 echo mounts; cat /proc/mounts
-echo files; find / -xdev | grep -v ^/proc | sort | sha256sum
+echo files; find / -xdev | sort | grep -v ^/proc
 echo devices; find /dev | sort | sha256sum
-echo shared; ls /proc/sys/fs; cat /proc/sys/kernel/tainted
+echo tainted; cat /proc/sys/kernel/tainted
 echo log; dmesg | sha256sum
 """
 WIPE_SECONDS = 60
@@ -30,6 +30,19 @@ def seen_inside(guest) -> str:
     return guest.console.run(LOOK.strip().replace("\n", "; "))
 
 
+@pytest.fixture(autouse=True)
+def quiet(guest):
+    """Sessions of other tests have left."""
+    wait_until(lambda: guest.console.run("ps | grep -c '[m]izzen'") == "0", 60)
+
+
+def wait_until(condition, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def seen_outside(guest) -> tuple[bytes, list[tuple[int, int]]]:
     """The kernel's text, and what every hook holds."""
     with target.opened(guest.process.pid) as opened:
@@ -38,19 +51,16 @@ def seen_outside(guest) -> tuple[bytes, list[tuple[int, int]]]:
         return text, [(hook.slot, hook.original) for hook in hooks.find(kernel)]
 
 
-def wait_until_as_before(guest, before: bytes) -> bytes:
+def wait_until_text_is(guest, before: bytes) -> None:
     """The guest wipes borrowed text by itself, after a grace period of its scheduler."""
-    deadline = time.monotonic() + WIPE_SECONDS
-    while (text := seen_outside(guest)[0]) != before and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return text
+    wait_until(lambda: seen_outside(guest)[0] == before, WIPE_SECONDS)
 
 
 def test_everything_is_as_it_was(guest):
     inside, (text, slots) = seen_inside(guest), seen_outside(guest)
     done = guest.attach("sh", "-c", "mkdir /tmp/x; mount -t tmpfs none /tmp/x; sleep 999 & true")
     assert done.returncode == 0, done.stderr
-    assert wait_until_as_before(guest, text) == text
+    wait_until_text_is(guest, text)
     assert seen_outside(guest)[1] == slots
     assert seen_inside(guest) == inside
 
@@ -65,11 +75,11 @@ def test_memory_comes_back(guest):
 
     text, _ = seen_outside(guest)
     guest.attach("true")
-    wait_until_as_before(guest, text)
+    wait_until_text_is(guest, text)
     before = free()
     for _ in range(5):
         assert guest.attach("true").returncode == 0
-    wait_until_as_before(guest, text)
+    wait_until_text_is(guest, text)
     assert before - free() < 1024  # KiB; the tools alone would take 2 MiB each time
 
 
@@ -84,11 +94,8 @@ def test_a_killed_host_leaves_nothing_running(guest):
     with running:
         assert running.stdout.readline() == b"begun\n"
         running.kill()
-    deadline = time.monotonic() + 90
-    while seen_inside(guest) != inside:
-        assert time.monotonic() < deadline, seen_inside(guest)
-        time.sleep(1)
-    assert wait_until_as_before(guest, text) == text
+    wait_until(lambda: seen_inside(guest) == inside, 90)
+    wait_until_text_is(guest, text)
     assert seen_outside(guest)[1] == slots
     assert guest.attach("true").returncode == 0
 

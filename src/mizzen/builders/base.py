@@ -27,6 +27,8 @@ PACKAGES = {
 
 COMMANDS = {"localhost/mizzen/base": "/bin/sh", "localhost/mizzen/python": "/usr/bin/python3"}
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 EXCLUDED = ("doc/*", "info/*", "lintian/*", "locale/*", "man/*", "bug/*")
 """Below /usr/share, never unpacked; copyright files are."""
 
@@ -129,7 +131,8 @@ async def _store(buildah: Buildah, name: str, archive: Path, what: str) -> None:
         scratch = archive.parent
         await buildah("add", "--quiet", container, archive, "/", what=what, scratch=scratch)
         command = COMMANDS[name.removesuffix(":latest")]
-        await buildah("config", "--cmd", json.dumps([command]), container, what=what)
+        settings = ("--cmd", json.dumps([command]), "--env", f"PATH={PATH}")
+        await buildah("config", *settings, container, what=what)
         commit = ("commit", "--quiet", "--timestamp", "0", container, name)
         await buildah(*commit, what=what, scratch=scratch)
 

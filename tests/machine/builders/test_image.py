@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -51,8 +52,13 @@ def until(condition):
 
 
 def sleepers():
-    found = subprocess.run(["pgrep", "-fx", "sleep 987"], capture_output=True, check=False)
-    return found.stdout.split()
+    """Return the pids of what the sleeping build step runs."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cmdline").read_bytes() == b"sleep\x00987\0":
+                found.append(int(folder.name))
+    return found
 
 
 def test_the_example_becomes_an_image(build, example):
@@ -81,7 +87,9 @@ def test_building_anew_gives_the_same_bits(build, example, folders):
 
 
 def test_a_base_image_boots_as_it_is(build):
-    assert build("localhost/mizzen/python").process.arguments == ("/usr/bin/python3",)
+    process = build("localhost/mizzen/python").process
+    assert process.arguments == ("/usr/bin/python3",)
+    assert any(entry.startswith("PATH=/") for entry in process.environment)
 
 
 def test_a_failing_step_is_told_and_leaves_nothing(build, function, containers):
@@ -137,7 +145,7 @@ def test_the_next_build_sweeps_up_after_a_killed_one(build, folders, function, c
     builder.kill()
     builder.wait()
     for pid in sleepers():
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     with pytest.raises(Failure):
         build(function("FROM localhost/mizzen/python\nRUN false\nCMD x\n"))
     until(lambda: containers() <= before)

@@ -16,6 +16,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -213,15 +214,21 @@ def spawn(
             cwd="/",
             start_new_session=True,
             restore_signals=file_limit is None,
+            # In the child itself: prlimit on another user's process needs CAP_SYS_RESOURCE.
+            # It takes no lock, so threads do not matter.
+            preexec_fn=None if file_limit is None else partial(_limit_files, file_limit),  # noqa: PLW1509
         )
-    except OSError as error:
-        raise Failure(what, f"{arguments[0]}: {error.strerror}", "see mizzen doctor") from error
-    if file_limit is not None:
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    except (OSError, subprocess.SubprocessError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise Failure(what, f"{arguments[0]}: {why}", "see mizzen doctor") from error
     identity = ProcessId(process.pid, start_time(process.pid))
     # It is waited for by pidfd or found again by pid; Popen's own bookkeeping would warn.
     process.returncode = 0
     return identity
+
+
+def _limit_files(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 async def ended(process: ProcessId, seconds: float | None = None) -> bool:

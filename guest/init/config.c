@@ -6,11 +6,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* More than the kernel takes as arguments and environment of a process (a quarter of the default
  * stack limit of 8 MiB), and bounded so that a broken file cannot eat the machine's memory. */
-#define FILE_LIMIT (4u << 20)
+#define FILE_LIMIT (4 << 20)
 
 void list_add(struct list *list, char *item) {
     char **items = realloc(list->items, (list->count + 2) * sizeof(*items));
@@ -33,50 +34,46 @@ const char *environment_find(const struct list *environment, const char *name) {
     return NULL;
 }
 
+/* Read until the end; -1 with errno set. */
+static ssize_t all_read(int fd, char *data, size_t capacity) {
+    size_t used = 0;
+
+    while (used < capacity) {
+        ssize_t got = read(fd, data + used, capacity - used);
+
+        if (got == 0)
+            return (ssize_t)used;
+        if (got < 0 && errno != EINTR)
+            return -1;
+        if (got > 0)
+            used += (size_t)got;
+    }
+    errno = EFBIG;
+    return -1;
+}
+
 char *file_read(const char *path, size_t *size) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    size_t capacity = 4096, used = 0;
-    char *data;
+    struct stat status;
+    ssize_t got = -1;
+    char *data = NULL;
 
     if (fd < 0)
         return NULL;
-    data = malloc(capacity);
-    while (data != NULL) {
-        ssize_t got = read(fd, data + used, capacity - used - 1);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got == 0) {
-            data[used] = '\0';
-            *size = used;
-            break;
-        }
-        if (got > 0)
-            used += (size_t)got;
-        else
-            goto broken;
-        if (used + 1 == capacity) {
-            char *larger = capacity < FILE_LIMIT ? realloc(data, capacity * 2) : NULL;
-
-            if (larger == NULL) {
-                errno = EFBIG;
-                goto broken;
-            }
-            data = larger;
-            capacity *= 2;
-        }
+    if (fstat(fd, &status) == 0 && status.st_size < FILE_LIMIT)
+        data = malloc((size_t)status.st_size + 1);
+    else
+        errno = EFBIG;
+    if (data != NULL)
+        got = all_read(fd, data, (size_t)status.st_size + 1);
+    close(fd);
+    if (got < 0) {
+        free(data);
+        return NULL;
     }
-    close(fd);
+    data[got] = '\0';
+    *size = (size_t)got;
     return data;
-
-broken : {
-    int saved = errno;
-
-    free(data);
-    close(fd);
-    errno = saved;
-    return NULL;
-}
 }
 
 static void record_take(struct config *config, char *record) {

@@ -58,8 +58,8 @@ int main(void) {
     function_start(&function, &config);
     status = watch(&function);
     if (WIFSIGNALED(status))
-        say("killed signal=%d", WTERMSIG(status));
+        say_twice("killed signal=%d", WTERMSIG(status));
     else
-        say("exited status=%d", WEXITSTATUS(status));
+        say_twice("exited status=%d", WEXITSTATUS(status));
     power_off();
 }

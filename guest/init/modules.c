@@ -11,11 +11,15 @@
 static void module_load(const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-    /* EEXIST: loaded already, or built into the kernel. */
-    if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+    if (fd < 0) {
         say("warning: cannot load module %s: %s", path, strerror(errno));
-    if (fd >= 0)
-        close(fd);
+        return;
+    }
+    /* EEXIST: loaded already, or built into the kernel. ENOENT is about symbols, not files. */
+    if (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)
+        say("warning: cannot load module %s: %s", path,
+            errno == ENOENT ? "a module that it needs is not loaded" : strerror(errno));
+    close(fd);
     unlink(path); /* the initramfs is memory */
 }
 

@@ -13,6 +13,7 @@
 #define KMSG_TEXT 800
 #define KMSG "/dev/kmsg"
 #define PREFIX_MAX 64
+#define TEXT_MAX 768 /* of what init says itself */
 
 static int log_port = -1;
 static bool opened;
@@ -95,45 +96,61 @@ void report_open(int port) {
     pending_write();
 }
 
+/* Format one line; its length. */
 static size_t text_make(char *text, size_t size, const char *format, va_list values) {
     int length = vsnprintf(text, size, format, values);
+    size_t used = length < 0 ? 0 : (size_t)length < size ? (size_t)length : size - 1;
 
-    if (length < 0)
-        return 0;
-    return (size_t)length < size ? (size_t)length : size - 1;
-}
-
-void say(const char *format, ...) {
-    char text[1024];
-    va_list values;
-
-    va_start(values, format);
-    size_t size = text_make(text, sizeof(text), format, values);
-    va_end(values);
-    for (size_t i = 0; i < size; i++)
+    for (size_t i = 0; i < used; i++)
         if (text[i] == '\n')
             text[i] = ' ';
+    return used;
+}
+
+static void said(const char *text, size_t size, bool twice) {
+    char record[TEXT_MAX + PREFIX_MAX];
+
     record_add("init", text, size, true);
     if (opened)
         pending_write();
+    if (twice && log_port >= 0) {
+        size_t length = prefix_make(record, "init", true);
+
+        memcpy(record + length, text, size);
+        console_write(record, length + size);
+    }
 }
 
-_Noreturn void fatal(const char *format, ...) {
-    char text[900] = "fatal: ";
-    char record[sizeof(text) + PREFIX_MAX];
+void say(const char *format, ...) {
+    char text[TEXT_MAX];
     va_list values;
 
     va_start(values, format);
-    text_make(text + strlen(text), sizeof(text) - strlen(text), format, values);
+    said(text, text_make(text, sizeof(text), format, values), false);
+    va_end(values);
+}
+
+void say_twice(const char *format, ...) {
+    char text[TEXT_MAX];
+    va_list values;
+
+    va_start(values, format);
+    said(text, text_make(text, sizeof(text), format, values), true);
+    va_end(values);
+}
+
+_Noreturn void fatal(const char *format, ...) {
+    static const char prefix[] = "fatal: ";
+    const size_t length = sizeof(prefix) - 1;
+    char text[TEXT_MAX];
+    va_list values;
+
+    memcpy(text, prefix, length);
+    va_start(values, format);
+    size_t size = length + text_make(text + length, sizeof(text) - length, format, values);
     va_end(values);
     report_open(log_port);
-    if (log_port >= 0) {
-        size_t size = prefix_make(record, "init", true);
-
-        memcpy(record + size, text, strlen(text));
-        console_write(record, size + strlen(text));
-    }
-    say("%s", text);
+    said(text, size, true);
     power_off();
 }
 

@@ -28,6 +28,9 @@ void report_open(int port);
 /* One record of the stream "init". */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* As say, and on the console too: how the machine ends must be known even if its log is full. */
+void say_twice(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* One record "fatal: ...", on the console too; then the machine ends. */
 _Noreturn void fatal(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -276,3 +276,18 @@ def kill(process: ProcessId, number: signal.Signals) -> None:
                 signal.pidfd_send_signal(pidfd, number)
     finally:
         os.close(pidfd)
+
+
+def holders(path: Path) -> list[ProcessId]:
+    """Return the processes that have a file open, as far as this user may look."""
+    try:
+        wanted = path.stat()
+    except OSError:
+        return []
+    found: set[int] = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            status = descriptor.stat()
+            if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
+                found.add(int(descriptor.parts[2]))
+    return [ProcessId(pid, start_time(pid)) for pid in sorted(found)]

@@ -19,6 +19,7 @@ from mizzen.host import process, sockets, tsc
 from mizzen.host.files import explained
 from mizzen.machines.config import segment
 from mizzen.machines.files import MachineFiles
+from mizzen.machines.outcome import complaint
 from mizzen.machines.protocol import Running
 from mizzen.model.errors import Failure
 from mizzen.model.machine import Accel, MachineSpec
@@ -178,19 +179,6 @@ def forwards(usernet: str) -> tuple[tuple[int, int], ...]:
     """
     pattern = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+(\d+)")
     return tuple((int(host), int(guest)) for host, guest in pattern.findall(usernet))
-
-
-def complaint(files: MachineFiles) -> str:
-    """Return QEMU's last words that tell something."""
-    try:
-        with files.vmm.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - process.TAIL))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    telling = [line.strip() for line in lines if "Failed to unlink socket" not in line]
-    last = process.last_words("\n".join(telling).encode())
-    return re.sub(r"^qemu-system-\w+: ", "", last)
 
 
 _EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str]], tuple[str, str]]], ...] = (

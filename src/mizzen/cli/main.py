@@ -11,6 +11,7 @@ from mizzen import __version__
 from mizzen.model.errors import Failure, UsageError
 
 from . import output
+from .attach import attach
 
 app = cyclopts.App(
     name="mizzen",
@@ -18,6 +19,7 @@ app = cyclopts.App(
     version=__version__,
     version_flags=["--version"],
 )
+app.command(attach)
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from mizzen.model.progress import Progress, Report
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 
 def fail(line: str) -> None:

@@ -1,0 +1,268 @@
+"""The kernel's symbol table as it lies in RAM.
+
+scripts/kallsyms.c lays several tables into .rodata, one after the other:
+
+    offsets         s32 for each symbol: its address, see ``_addresses``
+    relative_base   u64 that most offsets count from
+    num_syms        u32
+    names           for each symbol its length (one byte, two from 128 on: commit 73bbb94466fd)
+                    and that many token numbers
+    markers         u32 offset in names of every 256th symbol
+    seqs_of_names   3 bytes for each symbol, its rank by name (commit 60443c88f3a8; in 6.1.y and
+                    up to 6.3 here, afterwards last)
+    token_table     256 strings, each ending in NUL, that names are put together from
+    token_index     u16 offset in token_table of each of them
+
+Since 6.4 (commit 404bad70fcf7) offsets and relative_base come after token_index. Since 7.0 there
+is no relative_base: an offset counts from its own place. Tables are aligned to 8 bytes, in 7.x to
+4; num_syms is followed by padding accordingly.
+
+A digit or a letter that occurs in names is always its own token, so the ten strings "0" to "9"
+stand side by side in token_table, and token_index, which repeats what one finds by walking
+token_table, confirms the find.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from dataclasses import dataclass
+
+TOKENS = 256
+TOKEN_MAX = 256
+SYMBOLS_MIN, SYMBOLS_MAX = 1_000, 2_000_000
+MARKER_EVERY = 256
+NAME_MAX = 1024
+KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+"""Where x86-64 maps its kernel image: __START_KERNEL_map."""
+MASK = (1 << 64) - 1
+
+WINDOW_BEFORE, WINDOW_AFTER = 24 << 20, 8 << 20
+"""How far from token_table the other tables may lie, in bytes."""
+
+TABLE_REACH = 16 << 10
+"""How far token_table and token_index reach from the digits in them, in bytes."""
+
+DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
+
+
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """Symbols by name. Addresses are virtual, as the running kernel uses them.
+
+    Of several symbols with one name the first counts.
+    """
+
+    by_name: dict[str, int]
+    ordered: tuple[int, ...]
+
+    def address(self, names: str) -> int | None:
+        """Return the address of the first of several names, parted by ``|``, that exists."""
+        for name in names.split("|"):
+            if name in self.by_name:
+                return self.by_name[name]
+        return None
+
+    def after(self, address: int) -> int:
+        """Return the next higher symbol's address, or address itself at the end."""
+        place = bisect_right(self.ordered, address)
+        return self.ordered[place] if place < len(self.ordered) else address
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The part of the tables that is alike in all layouts. Positions are in the window."""
+
+    count: int
+    start: int  # of num_syms
+    strings: list[bytes]  # type letter and name of each symbol
+
+
+def parse(window: bytes, window_address: int, digits: int) -> Symbols | None:
+    """Read the symbol table whose token_table has DIGITS at a position of the window.
+
+    window: RAM around it, ideally WINDOW_BEFORE and WINDOW_AFTER bytes of it.
+    window_address: the window's physical address, a multiple of 8.
+    Returns None if there is none, whatever the bytes are.
+    """
+    table = _token_table(window, digits)
+    if table is None:
+        return None
+    tokens, token_start, index_start = table
+    names = _names(window, tokens, token_start)
+    if names is None:
+        return None
+    addresses = _addresses(window, window_address, names, index_start + 2 * TOKENS)
+    if addresses is None:
+        return None
+    by_name: dict[str, int] = {}
+    for string, address in zip(names.strings, addresses, strict=True):
+        by_name.setdefault(string[1:].decode("latin-1"), address)
+    return Symbols(by_name, tuple(sorted(set(addresses))))
+
+
+def has_table(window: bytes, digits: int) -> bool:
+    """Tell whether token_table and token_index are around DIGITS, which is cheap to see."""
+    return _token_table(window, digits) is not None
+
+
+def _token_table(window: bytes, digits: int) -> tuple[list[bytes], int, int] | None:
+    """Find the tokens around a run of digits: tokens, start of token_table and token_index."""
+    first_end = digits
+    for _ in range(ord("0")):  # each token before "0" ends in NUL; go back to the first's
+        first_end = window.rfind(b"\0", 0, first_end)
+        if first_end < 0:
+            return None
+    # What lies before token_table need not end in NUL, so any start of the first token may do.
+    earliest = max(window.rfind(b"\0", 0, first_end) + 1, first_end - TOKEN_MAX)
+    for start in range(first_end, earliest - 1, -1):
+        parts = window[start : start + 4096].split(b"\0", TOKENS)
+        if len(parts) <= TOKENS:
+            continue
+        tokens = parts[:TOKENS]
+        offsets = [0]
+        for token in tokens:
+            offsets.append(offsets[-1] + len(token) + 1)
+        end = offsets.pop()
+        if offsets[ord("0")] != digits - start:
+            continue
+        wanted = struct.pack(f"<{TOKENS}H", *offsets)
+        for align in (8, 4):
+            index = _aligned(start + end, align)
+            if window[index : index + len(wanted)] == wanted:
+                return tokens, start, index
+    return None
+
+
+def _names(window: bytes, tokens: list[bytes], token_start: int) -> _Names | None:
+    """Find markers before token_table, then names before markers, num_syms before names."""
+    lowest = max(0, token_start - 3 * SYMBOLS_MAX - 4 * SYMBOLS_MAX // MARKER_EVERY)
+    position = token_start
+    while (position := window.rfind(b"\0\0\0\0", lowest, position)) >= 0:
+        for start in range(position - position % 4, position - position % 4 + 8, 4):
+            markers = _markers(window, start, token_start)
+            if markers:
+                found = _names_before(window, start, markers, tokens)
+                if found is not None:
+                    return found
+        position += 3
+    return None
+
+
+def _markers(window: bytes, start: int, end: int) -> list[int]:
+    """Read rising offsets from start; [] if this does not look like markers."""
+    if window[start : start + 4] != b"\0\0\0\0":
+        return []
+    markers = [0]
+    count = min((end - start) // 4 - 1, SYMBOLS_MAX // MARKER_EVERY)
+    for value in struct.unpack_from(f"<{max(count, 0)}I", window, start + 4):
+        step = value - markers[-1]
+        if not 2 * MARKER_EVERY <= step <= MARKER_EVERY * NAME_MAX:
+            break
+        markers.append(value)
+    return markers if len(markers) >= SYMBOLS_MIN // MARKER_EVERY else []
+
+
+def _names_before(
+    window: bytes, markers_start: int, markers: list[int], tokens: list[bytes]
+) -> _Names | None:
+    # What follows markers may look like one more, so the count is taken from num_syms.
+    for used in range(len(markers), max(len(markers) - 3, 1), -1):
+        last = markers[used - 1]
+        latest = markers_start - last
+        for position in range(_aligned(latest - MARKER_EVERY * 64, 4), latest, 4):
+            if position < 0:
+                continue
+            (count,) = struct.unpack_from("<I", window, position)
+            if (count + MARKER_EVERY - 1) // MARKER_EVERY != used:
+                continue
+            if not SYMBOLS_MIN <= count <= SYMBOLS_MAX:
+                continue
+            for start in (position + 8, position + 4):
+                strings = _walk(window, start, markers_start, count, markers, tokens)
+                if strings is not None:
+                    return _Names(count, position, strings)
+    return None
+
+
+def _walk(  # noqa: PLR0917
+    window: bytes, start: int, end: int, count: int, markers: list[int], tokens: list[bytes]
+) -> list[bytes] | None:
+    """Expand all names, checking every marker on the way; None if they do not agree."""
+    strings: list[bytes] = []
+    append, token = strings.append, tokens.__getitem__
+    position = start
+    for number in range(count):
+        if not number % MARKER_EVERY and position - start != markers[number // MARKER_EVERY]:
+            return None
+        if position + 2 > end:
+            return None
+        length = window[position]
+        position += 1
+        if length & 0x80:
+            length = (length & 0x7F) | (window[position] << 7)
+            position += 1
+        stop = position + length
+        if not length or stop > end:
+            return None
+        append(b"".join(map(token, window[position:stop])))
+        position = stop
+    return strings if end - position < 8 else None
+
+
+def _addresses(
+    window: bytes, window_address: int, names: _Names, after_index: int
+) -> list[int] | None:
+    """Read the addresses in whichever of the three layouts fits."""
+    count = names.count
+    base_at = names.start - 8
+    base = int.from_bytes(window[base_at : base_at + 8], "little")
+    if base_at > 0 and _in_kernel_map(base):
+        start = (base_at - 4 * count) & ~7
+        if start < 0:
+            return None
+        return _relative(struct.unpack_from(f"<{count}i", window, start), base)
+    for align in (8, 4):
+        start = _aligned(after_index, align)
+        if start + 4 * count + 16 > len(window):
+            return None
+        offsets = struct.unpack_from(f"<{count}i", window, start)
+        base_at = _aligned(start + 4 * count, 8)
+        base = int.from_bytes(window[base_at : base_at + 8], "little")
+        if _in_kernel_map(base):
+            return _relative(offsets, base)
+        absolute = _place_relative(window, window_address, names, offsets, start)
+        if absolute is not None:
+            return absolute
+    return None
+
+
+def _relative(offsets: tuple[int, ...], base: int) -> list[int]:
+    """Count from base: kernel/kallsyms.c, kallsyms_sym_address."""
+    if min(offsets) >= 0:  # without KALLSYMS_ABSOLUTE_PERCPU
+        return [(base + offset) & MASK for offset in offsets]
+    return [offset if offset >= 0 else (base - 1 - offset) & MASK for offset in offsets]
+
+
+def _place_relative(
+    window: bytes, window_address: int, names: _Names, offsets: tuple[int, ...], start: int
+) -> list[int] | None:
+    """Count from each offset's own place; phys_base tells virtual from physical addresses."""
+    try:
+        number = next(i for i, name in enumerate(names.strings) if name[1:] == b"phys_base")
+    except StopIteration:
+        return None
+    at = start + 4 * number + offsets[number]
+    if not 0 <= at <= len(window) - 8:
+        return None
+    (physical_base,) = struct.unpack_from("<q", window, at)
+    first = window_address + start + KERNEL_MAP - physical_base
+    return [(first + 4 * i + offset) & MASK for i, offset in enumerate(offsets)]
+
+
+def _in_kernel_map(address: int) -> bool:
+    return KERNEL_MAP <= address <= MASK
+
+
+def _aligned(position: int, align: int) -> int:
+    return (position + align - 1) // align * align

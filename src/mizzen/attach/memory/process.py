@@ -1,0 +1,76 @@
+"""Guest RAM that only the hypervisor has mapped: read and written by process_vm_readv and writev.
+
+Source: process_vm_readv(2), Documentation/admin-guide/mm/pagemap.rst.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+
+from .mappings import Mapping
+from .physical import PAGE, check_range
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PRESENT_OR_SWAPPED = bytes(1 if top & 0xC0 else 0 for top in range(256))
+"""What the top byte of a pagemap entry says: bit 63 present, bit 62 swapped."""
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class ProcessMemory:
+    """RAM as one mapping of another process; see ``PhysicalMemory``."""
+
+    def __init__(self, pid: int, mapping: Mapping) -> None:
+        self.pid = pid
+        self.mapping = mapping
+        self.size = mapping.size
+
+    def read(self, address: int, size: int) -> bytes:
+        """See ``PhysicalMemory``. Raises OSError if the process is gone."""
+        check_range(self.size, address, size)
+        buffer = ctypes.create_string_buffer(size)
+        self._transfer(_libc.process_vm_readv, buffer, address, size)
+        return buffer.raw
+
+    def write(self, address: int, data: bytes) -> None:
+        """See ``PhysicalMemory``. Raises OSError if the process is gone."""
+        check_range(self.size, address, len(data))
+        buffer = ctypes.create_string_buffer(data, len(data))
+        self._transfer(_libc.process_vm_writev, buffer, address, len(data))
+
+    def _transfer(
+        self,
+        call: ctypes._NamedFuncPointer,
+        buffer: ctypes.Array[ctypes.c_char],
+        at: int,
+        size: int,
+    ) -> None:
+        done = 0
+        while done < size:
+            here = _Vector(ctypes.addressof(buffer) + done, size - done)
+            there = _Vector(self.mapping.start + at + done, size - done)
+            moved = call(self.pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+            if moved <= 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+            done += moved
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """See ``PhysicalMemory``."""
+        count = self.size // PAGE
+        with open(f"/proc/{self.pid}/pagemap", "rb", buffering=0) as pagemap:  # noqa: PTH123
+            entries = os.pread(pagemap.fileno(), count * 8, self.mapping.start // PAGE * 8)
+        touched = entries[7::8].translate(_PRESENT_OR_SWAPPED)
+        start = touched.find(1)
+        while start >= 0:
+            end = touched.find(0, start)
+            end = len(touched) if end < 0 else end
+            yield start * PAGE, (end - start) * PAGE
+            start = touched.find(1, end)
+
+    def close(self) -> None:
+        """Nothing is held open."""

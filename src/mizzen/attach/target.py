@@ -1,0 +1,144 @@
+"""The hypervisor: its process, its guest's RAM, the kernel in it, and who else is attached."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mizzen.host import capabilities
+from mizzen.host.capabilities import Capability
+from mizzen.host.process import ProcessId, start_time
+from mizzen.model.errors import Failure
+
+from .kernel import image
+from .kernel.image import Kernel
+from .memory import mappings
+from .memory.mappings import Mapping
+from .memory.process import ProcessMemory
+from .memory.shared import SharedMemory
+
+CANDIDATES = 6
+"""A hypervisor's RAM is among its largest mappings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest that can be entered. pidfd becomes readable when its hypervisor ends."""
+
+    process: ProcessId
+    pidfd: int
+    kernel: Kernel
+
+    def check(self) -> None:
+        """Raise Failure if the hypervisor has ended."""
+        if select.select([self.pidfd], [], [], 0)[0]:
+            raise Failure("the guest is gone", f"its hypervisor, pid {self.process.pid}, has ended")
+
+
+@contextmanager
+def opened(pid: int) -> Iterator[Guest]:
+    """Find the guest of a hypervisor and keep others from attaching to it meanwhile.
+
+    Raises Failure that says why it cannot be entered.
+    """
+    what = f"cannot attach to pid {pid}"
+    process = ProcessId(pid, start_time(pid))
+    if not process.alive:
+        raise Failure(what, "there is no such process", "see: mizzen machines list")
+    pidfd = os.pidfd_open(pid)
+    memory: ProcessMemory | SharedMemory | None = None
+    try:
+        with _alone(process):
+            found = [m for m in _mappings(what, pid) if m.size][:CANDIDATES]
+            kernel = None
+            for mapping in found:
+                memory = _memory(pid, mapping)
+                kernel = image.find(memory)
+                if kernel is not None:
+                    break
+                memory.close()
+                memory = None
+            if kernel is None:
+                raise _no_kernel(what, found)
+            yield Guest(process, pidfd, kernel)
+    except (PermissionError, ProcessLookupError) as error:
+        raise _refused(what, error) from error
+    finally:
+        if memory is not None:
+            memory.close()
+        os.close(pidfd)
+
+
+def _mappings(what: str, pid: int) -> list[Mapping]:
+    try:
+        return mappings.candidates(mappings.of_process(pid))
+    except (PermissionError, ProcessLookupError, FileNotFoundError) as error:
+        raise _refused(what, error) from error
+
+
+def _memory(pid: int, mapping: Mapping) -> ProcessMemory | SharedMemory:
+    """Map what is shared; read the rest, and what may not be mapped, through the process."""
+    if mapping.shared and mapping.inode:
+        try:
+            return SharedMemory(pid, mapping)
+        except PermissionError:
+            pass  # /proc/PID/map_files asks for more than process_vm_readv does
+    return ProcessMemory(pid, mapping)
+
+
+def _refused(what: str, error: OSError) -> Failure:
+    if isinstance(error, PermissionError):
+        if capabilities.has(Capability.SYS_PTRACE):
+            return Failure(
+                what, "the host's kernel forbids reading its memory", "see: mizzen doctor"
+            )
+        return Failure(what, "its memory may not be read", "run it as root or with CAP_SYS_PTRACE")
+    return Failure(what, "the process has ended")
+
+
+def _no_kernel(what: str, found: list[Mapping]) -> Failure:
+    if not found:
+        return Failure(
+            what,
+            "it is no hypervisor: it holds no memory that could be a guest's",
+            "name the process of a virtual machine",
+        )
+    size = sum(mapping.size for mapping in found) >> 20
+    return Failure(
+        what,
+        f"no running Linux kernel is in its {size} MiB of memory: it is no hypervisor, or its"
+        " guest has not booted yet, is not Linux, or is encrypted (SEV, TDX)",
+        "check the pid, and the guest's console",
+    )
+
+
+@contextmanager
+def _alone(process: ProcessId) -> Iterator[None]:
+    """Hold the one name that stands for this guest; the kernel frees it when we end."""
+    name = f"\0mizzen-attach-{process.pid}-{process.start}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as holder:
+        try:
+            holder.bind(name)
+        except OSError:
+            raise Failure(
+                f"cannot attach to pid {process.pid}",
+                f"{_holder(name)} is attached to it already",
+                "leave that session first",
+            ) from None
+        holder.listen(1)
+        yield
+
+
+def _holder(name: str) -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        try:
+            caller.connect(name)
+            credentials = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        except OSError:
+            return "another process"
+        return f"process {struct.unpack('3i', credentials)[0]}"

@@ -1,0 +1,46 @@
+"""The tools that a session brings along: a file system, as entries of a cpio archive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from mizzen.host import cpio
+from mizzen.host.cpio import Entry
+from mizzen.host.process import run, which
+from mizzen.model.errors import Failure
+
+ELF_INTERPRETER = b"/lib64/ld-linux"
+
+
+async def busybox() -> list[Entry]:
+    """Return the default tools: the host's static busybox with a link for each applet.
+
+    Raises Failure if the host has none.
+    """
+    program = which("busybox")
+    data = await asyncio.to_thread(Path(program).read_bytes)
+    if ELF_INTERPRETER in data[:4096]:
+        raise Failure(
+            "cannot use busybox as tools",
+            f"{program} needs shared libraries, which the guest may not have",
+            "run: apt-get install busybox-static",
+        )
+    applets = await run("busybox", "--list", what="cannot list busybox's tools")
+    names = [name for name in applets.text.split() if name != "busybox"]
+    return [
+        cpio.directory("bin"),
+        cpio.file("bin/busybox", data, 0o755),
+        *(cpio.link(f"bin/{name}", "busybox") for name in names),
+    ]
+
+
+def folder(path: Path) -> Iterable[Entry]:
+    """Return the tools in a folder, which holds a root file system: bin, lib and so on.
+
+    Raises Failure if it is no folder.
+    """
+    if not path.is_dir():
+        raise Failure(f"cannot use {path} as tools", "it is no folder", "name a root file system")
+    return cpio.tree(path)

@@ -1,0 +1,63 @@
+"""Drop every privilege but the ones named.
+
+Source: capabilities(7), capset(2), include/uapi/linux/capability.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from enum import IntEnum
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_VERSION_3 = 0x20080522
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+class Capability(IntEnum):
+    """Capabilities by number."""
+
+    SYS_PTRACE = 19
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Data(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def has(capability: Capability) -> bool:
+    """Tell whether this process has a capability in effect."""
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(line.split()[1], 16) >> capability & 1)
+
+
+def keep_only(*wanted: Capability) -> None:
+    """Give up, for ever, all capabilities but those wanted of the ones this process has.
+
+    Raises OSError if the kernel refuses.
+    """
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    for number in range(last + 1):
+        if number not in wanted and os.geteuid() == 0:
+            _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    mask = sum(1 << number for number in wanted if has(number))
+    words = [(mask >> shift) & 0xFFFF_FFFF for shift in (0, 32)]
+    data = (_Data * 2)(*(_Data(word, word, 0) for word in words))
+    _check(_libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), data))
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -1,0 +1,57 @@
+"""Folders of things built once, one folder a kind, each thing under its digest or name.
+
+A thing is made in a temporary folder and moved into place whole, so that killing a builder at
+any point leaves at most a temporary folder, which the next builder of that kind sweeps away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from mizzen.host.files import explained, turn
+
+PREFIX = ".new-"
+
+
+@contextlib.asynccontextmanager
+async def workshop(kind: Path, what: str) -> AsyncIterator[Path]:
+    """Yield an empty temporary folder inside ``kind``, for one builder at a time.
+
+    what: the beginning of the Failure's line when the system refuses something inside.
+    The folder is gone afterwards, except for what was moved out of it.
+    """
+    with explained(what):
+        async with turn(kind / ".lock"):
+            _sweep(kind)
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=kind))
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(kind: Path) -> None:
+    for stale in kind.glob(PREFIX + "*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def keep(made: Path, place: Path) -> Path:
+    """Move what was made to its place, unless an equal thing is there already."""
+    if not place.exists():
+        _settle(made)
+        made.rename(place)
+    return place
+
+
+def _settle(made: Path) -> None:
+    """Put content on disk before its name is: a power cut must not leave the one alone."""
+    if made.is_dir():
+        os.sync()  # one call for thousands of files
+        return
+    with made.open("rb") as file:
+        os.fsync(file.fileno())

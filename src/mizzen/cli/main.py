@@ -12,6 +12,7 @@ from mizzen.model.errors import Failure, UsageError
 
 from . import output
 from .attach import attach
+from .machines import app as machines
 
 app = cyclopts.App(
     name="mizzen",
@@ -20,6 +21,7 @@ app = cyclopts.App(
     version_flags=["--version"],
 )
 app.command(attach)
+app.command(machines)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ PACKAGES = {
     "mkfs.erofs": "erofs-utils",
     "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
+    "timeout": "coreutils",
 }
 """Debian package of each program that Mizzen runs."""
 

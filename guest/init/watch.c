@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,6 +21,7 @@
 #define GRACE_DEFAULT 10
 #define GRACE_MAX 3600
 #define REAP_WAIT_MS 2000
+#define ANSWER_WAIT_MS 200
 
 enum source { OUT, ERR, CHILDREN, TIMER, CONTROL };
 
@@ -47,9 +49,12 @@ void watch_begin(void) {
         fatal("cannot watch the function: %s", strerror(errno));
 }
 
+/* The driver may learn that the host is connected only after the host's first line has come.
+ * A host that does not listen must not hold up init: it waits for a moment, no more. */
 static void answer(const char *line) {
-    /* A host that does not listen must not stop init: what does not fit is lost. */
-    if (write(control_fd, line, strlen(line)) < 0)
+    struct pollfd port = {.fd = control_fd, .events = POLLOUT};
+
+    if (poll(&port, 1, ANSWER_WAIT_MS) > 0 && write(control_fd, line, strlen(line)) < 0)
         return;
 }
 

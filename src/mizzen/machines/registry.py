@@ -121,7 +121,8 @@ class Registry:
             raise Failure(f"cannot stop machine {name}", "it is being started", "try again")
         vmm = ProcessId(machine.pid, machine.pid_start)
         answer = await command(self.files(name), f"stop {round(grace)}", max(grace, 1))
-        if answer == "ok" and await process.ended(vmm, grace + EXIT_SLACK):
+        patience = grace + EXIT_SLACK if answer == "ok" else 1
+        if await process.ended(vmm, patience):
             return self.find(name)
         process.kill(vmm, signal.SIGKILL)
         await process.ended(vmm)

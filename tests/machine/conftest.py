@@ -1,4 +1,4 @@
-"""Guests for tests: a kernel of each Debian release, and machines that clean up after themselves."""
+"""A kernel of each Debian release, and machines that clean up after themselves."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +31,9 @@ UIDS = range(61184, 65520)
 
 LOG_LIMIT = 64 << 20
 """Bytes of each log; what comes after them is lost, and the machine goes on."""
+
+DYING = 2
+"""Seconds that a QEMU whose monitor has closed is given to end."""
 
 KVM = Path("/dev/kvm")
 
@@ -163,8 +165,11 @@ async def _first_answer(
     ending = asyncio.create_task(process.ended(spawned))
     try:
         await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if asking.done() and asking.exception() is not None:
+            # A QEMU that dies closes its monitor first: what it complained of says more.
+            await asyncio.wait({ending}, timeout=DYING)
         if ending.done():
-            raise Failure(what, *explain(complaint(files)))
+            raise Failure(what, *explain(complaint(files), spec.accel))
         return forwards(await asking)
     finally:
         for task in (asking, ending):
@@ -181,21 +186,9 @@ def forwards(usernet: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(host), int(guest)) for host, guest in pattern.findall(usernet))
 
 
-_EXPLANATIONS: tuple[tuple[str, Callable[[re.Match[str]], tuple[str, str]]], ...] = (
-    (
-        r"Could not set up host forwarding rule 'tcp:[\d.]+:(\d+)-",
-        lambda found: (f"port {found[1]} of this host is taken", "publish another, or 0 for any"),
-    ),
-    (
-        r"Could not access KVM kernel module: (.*)|failed to initialize kvm: (.*)",
-        lambda found: (f"KVM: {found[1] or found[2]}", "use --accel tcg"),
-    ),
-)
-
-
-def explain(last: str) -> tuple[str, str]:
-    """Return (why, fix) for QEMU's last words."""
-    for pattern, explanation in _EXPLANATIONS:
-        if found := re.search(pattern, last):
-            return explanation(found)
-    return last or "QEMU ended without a word", "see mizzen doctor"
+def explain(last: str, accel: Accel) -> tuple[str, str]:
+    """Return (why, fix) for the last words of a QEMU that did not start."""
+    if found := re.search(r"Could not set up host forwarding rule 'tcp:[\d.]+:(\d+)-", last):
+        return f"port {found[1]} of this host is taken", "publish another, or 0 for any"
+    why = f"QEMU: {last}" if last else "QEMU ended without a word"
+    return why, "use --accel tcg" if accel is Accel.KVM else "see mizzen doctor"

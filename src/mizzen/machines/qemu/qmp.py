@@ -36,7 +36,7 @@ async def conversation(path: Path, what: str) -> AsyncIterator[QMPClient]:
         raise Failure(what, f"QEMU did not answer within {TIMEOUT} s", "try again") from error
     except (QMPError, EOFError, OSError) as error:
         why = " ".join(str(error).split()) or "QEMU closed its monitor"
-        raise Failure(what, why, "see: mizzen machines logs --vmm") from error
+        raise Failure(what, f"QEMU's monitor: {why}", "try again") from error
 
 
 async def monitor(client: QMPClient, line: str) -> str:

@@ -116,5 +116,6 @@ def test_published_ports_are_read_back():
 
 def test_last_words_are_explained():
     taken = "-netdev user,id=net: Could not set up host forwarding rule 'tcp:127.0.0.1:80-:80'"
-    assert explain(taken)[0] == "port 80 of this host is taken"
-    assert explain("boom") == ("boom", "see mizzen doctor")
+    assert explain(taken, Accel.TCG)[0] == "port 80 of this host is taken"
+    assert explain("boom", Accel.KVM) == ("QEMU: boom", "use --accel tcg")
+    assert explain("", Accel.TCG) == ("QEMU ended without a word", "see mizzen doctor")

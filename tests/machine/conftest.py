@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -123,6 +125,23 @@ class Guests:
 
         asyncio.run(wait())
 
+    def mizzen(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line on these machines."""
+        return subprocess.run(
+            [sys.executable, "-m", "mizzen", *arguments],
+            env={
+                **os.environ,
+                "MIZZEN_STATE": str(self.folders.state),
+                "MIZZEN_RUNTIME": str(self.folders.runtime),
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
     def console(self, name: str) -> str:
         """Return what was written to a machine's serial console."""
         return self.registry.files(name).console.read_text(errors="replace")
@@ -143,7 +162,7 @@ class Guests:
         self, kernel: Kernel, name: str, script: str, extra: tuple[cpio.Entry, ...]
     ) -> Path:
         built = asyncio.run(initramfs.build(self.cache, kernel))
-        applets = ("sh", "cat", "id", "kill", "ps", "sleep", "mount", "ip", "head", "tr", "wget")
+        applets = ("sh", "cat", "id", "kill", "ps", "sleep", "mount", "ip", "head", "tr", "httpd")
         entries = [
             cpio.directory("bin"),
             cpio.file("bin/busybox", BUSYBOX.read_bytes(), 0o755),

@@ -38,15 +38,15 @@ qemu-system-x86_64
 -no-reboot
 -display none
 -machine microvm,acpi=on,rtc=on,pit=off,pic=off,memory-backend=ram
--accel tcg,tb-size=64
+-accel tcg,tb-size=32
 -cpu qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+arat
 -smp 1
 -m 256M
 -object memory-backend-file,id=ram,size=256M,mem-path=/proc/self/fd/12,share=on
 -kernel /proc/self/fd/10
 -initrd /proc/self/fd/11
--append console=ttyS0 quiet loglevel=5 panic=-1 printk.devkmsg=on tsc_early_khz=2600000 \
-tsc=reliable clearcpuid=141
+-append console=ttyS0 quiet loglevel=5 panic=-1 printk.devkmsg=on cryptomgr.notests \
+tsc_early_khz=2600000 tsc=reliable clearcpuid=141
 -add-fd fd=14,set=1
 -add-fd fd=15,set=2
 -chardev socket,id=qmp,fd=16,server=on,wait=off

@@ -10,7 +10,7 @@ import cyclopts
 from mizzen import __version__
 from mizzen.model.errors import Failure, UsageError
 
-from . import attach, doctor, incidents, output, watch
+from . import attach, doctor, incidents, machines, output, watch
 
 app = cyclopts.App(
     name="mizzen",
@@ -18,10 +18,11 @@ app = cyclopts.App(
     version=__version__,
     version_flags=["--version"],
 )
+app.command(machines.app)
 app.command(attach.attach)
-app.command(doctor.doctor)
 app.command(watch.watch)
 app.command(incidents.app)
+app.command(doctor.doctor)
 
 
 def main() -> None:

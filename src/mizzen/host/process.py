@@ -17,6 +17,7 @@ import signal
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +32,7 @@ PACKAGES = {
     "mkfs.erofs": "erofs-utils",
     "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
+    "timeout": "coreutils",
     "unshare": "util-linux",
 }
 """Debian package of each program that Mizzen runs."""
@@ -299,15 +301,21 @@ def spawn(
             cwd="/",
             start_new_session=True,
             restore_signals=file_limit is None,
+            # In the child itself: prlimit on another user's process needs CAP_SYS_RESOURCE.
+            # It takes no lock, so threads do not matter.
+            preexec_fn=None if file_limit is None else partial(_limit_files, file_limit),  # noqa: PLW1509
         )
-    except OSError as error:
-        raise Failure(what, f"{arguments[0]}: {error.strerror}", "see mizzen doctor") from error
-    if file_limit is not None:
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    except (OSError, subprocess.SubprocessError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise Failure(what, f"{arguments[0]}: {why}", "see mizzen doctor") from error
     identity = ProcessId(process.pid, start_time(process.pid))
     # It is waited for by pidfd or found again by pid; Popen's own bookkeeping would warn.
     process.returncode = 0
     return identity
+
+
+def _limit_files(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 async def ended(process: ProcessId, seconds: float | None = None) -> bool:
@@ -355,3 +363,18 @@ def kill(process: ProcessId, number: signal.Signals) -> None:
                 signal.pidfd_send_signal(pidfd, number)
     finally:
         os.close(pidfd)
+
+
+def holders(path: Path) -> list[ProcessId]:
+    """Return the processes that have a file open, as far as this user may look."""
+    try:
+        wanted = path.stat()
+    except OSError:
+        return []
+    found: set[int] = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            status = descriptor.stat()
+            if (status.st_dev, status.st_ino) == (wanted.st_dev, wanted.st_ino):
+                found.add(int(descriptor.parts[2]))
+    return [ProcessId(pid, start_time(pid)) for pid in sorted(found)]

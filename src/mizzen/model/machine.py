@@ -57,9 +57,10 @@ class Machine:
     """A machine as last seen.
 
     pid, pid_start: the VMM process and its start time in clock ticks since boot, which together
-        name one process for ever; 0 before it is spawned.
+        name one process for ever; while STARTING, the process that starts it.
     created, ended: seconds since the epoch; ended None while it lives.
-    status: exit status of the function's process; None while it runs or if it is unknown.
+    status: exit status of the function's process, 128 and the signal's number if one killed it;
+        None while it runs or if it is unknown.
     reason: why it ended, in one line; "" while it lives.
     ports: (host port, guest port) as really published.
     """

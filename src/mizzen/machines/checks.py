@@ -1,0 +1,70 @@
+"""Refuse a machine that cannot run here, before anything is started."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mizzen.host.files import explained
+from mizzen.model.errors import Failure, UsageError
+from mizzen.model.machine import MachineSpec, check_name
+
+MEMORY_MIN = 96
+"""MiB below which stock kernels do not get to init."""
+
+VCPUS_MAX = 64
+
+ELF = b"\x7fELF"
+BZIMAGE_MAGIC = 0x202
+"""Offset of "HdrS" (Documentation/arch/x86/boot.rst)."""
+
+
+def check(spec: MachineSpec) -> None:
+    """Raise Failure if this machine cannot run."""
+    what = f"cannot start machine {check_name(spec.name)}"
+    if not 1 <= spec.vcpus <= VCPUS_MAX:
+        raise UsageError(what, f"{spec.vcpus} virtual CPUs", f"ask for 1 to {VCPUS_MAX}")
+    if spec.memory < MEMORY_MIN:
+        raise UsageError(
+            what, f"{spec.memory} MiB of memory are too few", f"ask for {MEMORY_MIN} or more"
+        )
+    available = _available()
+    if spec.memory > available:
+        raise Failure(
+            what,
+            f"it wants {spec.memory} MiB of memory and {available} MiB are free",
+            "ask for less with --memory, or stop other machines",
+        )
+    with explained(what):
+        check_kernel(spec.kernel, what)
+        for path in (spec.initramfs, spec.root):
+            if path is not None:
+                path.open("rb").close()
+    for host, guest in spec.publish:
+        _check_port(what, host, guest)
+
+
+def check_kernel(path: Path, what: str) -> None:
+    """Raise Failure if a file is neither a bzImage nor an ELF kernel, OSError if unreadable."""
+    with path.open("rb") as file:
+        begin = file.read(BZIMAGE_MAGIC + 4)
+    if not begin.startswith(ELF) and begin[BZIMAGE_MAGIC:] != b"HdrS":
+        raise Failure(what, f"{path} is no Linux kernel", "name a bzImage or an ELF vmlinux")
+
+
+def _check_port(what: str, host: int, guest: int) -> None:
+    if not 0 <= host <= 65535 or not 1 <= guest <= 65535:
+        raise UsageError(what, f"{host}:{guest} names no ports", "ports are 1 to 65535")
+    privileged = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if 0 < host < privileged:
+        raise Failure(
+            what,
+            f"port {host} is kept for root, and machines do not run as root",
+            f"publish a port from {privileged} on, or 0 for any",
+        )
+
+
+def _available() -> int:
+    """MiB of memory that the kernel could give without swapping."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return int(found[1]) >> 10 if found else 1 << 30

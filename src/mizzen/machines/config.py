@@ -1,0 +1,45 @@
+"""What init is told about its machine, as a cpio segment that follows the image's initramfs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mizzen.host import cpio
+from mizzen.model.errors import Failure
+from mizzen.model.machine import MachineSpec
+
+ADDRESS = "10.0.2.15"
+PREFIX = 24
+GATEWAY = "10.0.2.2"
+ROOT_DEVICE = "/dev/vda"
+
+
+def records(spec: MachineSpec, now: float) -> Iterator[tuple[str, str]]:
+    """Yield init's configuration as (key, value); guest/init/config.h says what each means."""
+    process = spec.process
+    if spec.root is not None:
+        yield "root", ROOT_DEVICE
+    for argument in process.arguments:
+        yield "argument", argument
+    for variable in process.environment:
+        yield "environment", variable
+    yield "user", process.user
+    yield "directory", process.directory
+    yield "hostname", spec.name
+    yield "address", f"{ADDRESS}/{PREFIX}"
+    yield "gateway", GATEWAY
+    yield "time", str(int(now))
+
+
+def segment(spec: MachineSpec, now: float) -> bytes:
+    """Return the segment for this machine, started at ``now`` (seconds since the epoch)."""
+    lines = [f"{key}={value}" for key, value in records(spec, now)]
+    if any("\0" in line for line in lines):
+        raise Failure(
+            f"cannot start machine {spec.name}",
+            "an argument or a variable of its process holds a NUL character",
+            "correct the image",
+        )
+    data = "".join(line + "\0" for line in lines).encode()
+    entries = [cpio.directory("mizzen"), cpio.file("mizzen/machine", data, 0o600)]
+    return b"".join(cpio.archive(entries))

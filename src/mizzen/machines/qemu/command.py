@@ -1,0 +1,171 @@
+"""QEMU's command line: a pure function of what the machine is and what it inherits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mizzen.machines.config import ADDRESS, GATEWAY
+from mizzen.model.machine import Accel, MachineSpec
+
+TCG_BUFFER = 32
+"""MiB of translated code. QEMU's own choice of 1 GiB would let each machine grow by that."""
+
+TCG_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+arat"
+"""x86-64-v2, which distributions ask for; RDRAND, without which boots wait for entropy; ARAT,
+without which an idle guest costs ten times as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """What QEMU inherits, so that it opens no file of ours by its name.
+
+    kernel, initramfs, memory: opened again by QEMU through /proc/self/fd.
+    root: the erofs image, None if there is none. log, console: appended to.
+    qmp, console_socket, control: listening sockets.
+    """
+
+    kernel: int
+    initramfs: int
+    memory: int
+    root: int | None
+    log: int
+    console: int
+    qmp: int
+    console_socket: int
+    control: int
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """Every descriptor, to hand over."""
+        root = () if self.root is None else (self.root,)
+        return (
+            self.kernel, self.initramfs, self.memory, *root, self.log, self.console,
+            self.qmp, self.console_socket, self.control,
+        )  # fmt: skip
+
+
+CX16 = 4 * 32 + 13
+"""The kernel's number of the CPU feature cmpxchg16b (arch/x86/include/asm/cpufeatures.h)."""
+
+
+def kernel_parameters(spec: MachineSpec, tsc_khz: int) -> str:
+    """Return the kernel's command line.
+
+    The console takes warnings and what is worse (an oops among them), init may write there
+    without being throttled, and a panic ends QEMU. The kernel's self-tests of its ciphers, a
+    fifth of a boot, are left out.
+
+    Under TCG there is no other clock to measure the TSC by, so the kernel is told its rate and
+    not to doubt it. And it is told not to use cmpxchg16b: before QEMU 8.0 TCG leaves garbage in
+    the flags behind it, which an interrupt at that very place makes real (NT, so that the next
+    iret faults). One boot in four of a stock 6.12 died of it, because SLUB uses it all the time.
+    Programs still see the instruction, without which they are no x86-64-v2.
+    """
+    parts = [
+        "console=ttyS0",
+        "quiet",
+        "loglevel=5",
+        "panic=-1",
+        "printk.devkmsg=on",
+        "cryptomgr.notests",
+    ]
+    if spec.accel is Accel.TCG:
+        parts += [f"tsc_early_khz={tsc_khz}", "tsc=reliable", f"clearcpuid={CX16}"]
+    if spec.command_line:
+        parts.append(spec.command_line)
+    return " ".join(parts)
+
+
+def arguments(spec: MachineSpec, inherited: Descriptors, tsc_khz: int) -> list[str]:
+    """Return QEMU's whole command line.
+
+    tsc_khz: rate of the host's time stamp counter, which TCG hands through to the guest.
+    """
+    return [
+        "qemu-system-x86_64",
+        *_machine(spec, inherited),
+        *_boot(spec, inherited, tsc_khz),
+        *_ports(inherited),
+        *_root(inherited),
+        *_network(spec),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+    ]
+
+
+def _machine(spec: MachineSpec, inherited: Descriptors) -> list[str]:
+    tcg = spec.accel is Accel.TCG
+    memory = f"/proc/self/fd/{inherited.memory}"
+    return [
+        *("-name", f"guest={spec.name}"),
+        *("-nodefaults", "-no-user-config", "-no-reboot"),
+        *("-display", "none"),
+        *("-machine", "microvm,acpi=on,rtc=on,pit=off,pic=off,memory-backend=ram"),
+        *("-accel", f"tcg,tb-size={TCG_BUFFER}" if tcg else "kvm"),
+        *("-cpu", TCG_CPU if tcg else "host"),
+        *("-smp", str(spec.vcpus)),
+        *("-m", f"{spec.memory}M"),
+        *(
+            "-object",
+            f"memory-backend-file,id=ram,size={spec.memory}M,mem-path={memory},share=on",
+        ),
+    ]
+
+
+def _boot(spec: MachineSpec, inherited: Descriptors, tsc_khz: int) -> list[str]:
+    return [
+        *("-kernel", f"/proc/self/fd/{inherited.kernel}"),
+        *("-initrd", f"/proc/self/fd/{inherited.initramfs}"),
+        *("-append", kernel_parameters(spec, tsc_khz)),
+    ]
+
+
+def _ports(inherited: Descriptors) -> list[str]:
+    """Return the serial console, QMP and init's ports.
+
+    Logs are written by a chardev's own log: unlike its output proper, a full disk under it
+    neither stops nor busies the guest.
+    """
+    server = "server=on,wait=off"
+    return [
+        *("-add-fd", f"fd={inherited.log},set=1"),
+        *("-add-fd", f"fd={inherited.console},set=2"),
+        *("-chardev", f"socket,id=qmp,fd={inherited.qmp},{server}"),
+        *("-mon", "chardev=qmp,mode=control"),
+        *(
+            "-chardev",
+            f"socket,id=console,fd={inherited.console_socket},{server},"
+            "logfile=/dev/fdset/2,logappend=on",
+        ),
+        *("-serial", "chardev:console"),
+        *("-device", "virtio-serial-device"),
+        *("-chardev", "file,id=log,path=/dev/null,logfile=/dev/fdset/1,logappend=on"),
+        *("-device", "virtserialport,chardev=log,name=org.mizzen.log"),
+        *("-chardev", f"socket,id=control,fd={inherited.control},{server}"),
+        *("-device", "virtserialport,chardev=control,name=org.mizzen.control"),
+    ]
+
+
+def _root(inherited: Descriptors) -> list[str]:
+    if inherited.root is None:
+        return []
+    return [
+        *("-add-fd", f"fd={inherited.root},set=3"),
+        *(
+            "-blockdev",
+            "driver=raw,node-name=root,read-only=on,"
+            "file.driver=file,file.filename=/dev/fdset/3,file.locking=off",
+        ),
+        *("-device", "virtio-blk-device,drive=root"),
+    ]
+
+
+def _network(spec: MachineSpec) -> list[str]:
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in spec.publish)
+    network = f"{GATEWAY.rpartition('.')[0]}.0/24"
+    return [
+        *(
+            "-netdev",
+            f"user,id=net,restrict=on,ipv6=off,net={network},dhcpstart={ADDRESS}{forwards}",
+        ),
+        *("-device", "virtio-net-device,netdev=net"),
+    ]

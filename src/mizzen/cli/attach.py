@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
-import termios
-import tty
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -17,9 +15,9 @@ from mizzen.attach.session import Streams, terminal_size
 from mizzen.control import attach as control
 from mizzen.control.attach import Entered
 from mizzen.host.paths import folders
-from mizzen.store import database
+from mizzen.host.process import hand_over
 
-from . import output
+from . import output, terminal
 
 
 def attach(
@@ -35,28 +33,36 @@ def attach(
     Parameters
     ----------
     target
-        A machine's name, or pid:N for anybody's hypervisor.
+        A machine's name, incident/ID, or pid:N for anybody's hypervisor.
     command
         What to run instead of a shell, after --; its exit status becomes this command's.
     tools
-        A folder with the programs to bring along; busybox by default.
+        The programs to bring along: a folder with a root file system, or an OCI image; busybox
+        by default.
     """
-    with closing(database.connect(folders().database)) as connection:
-        where = control.resolve(connection, target)
-    brought = asyncio.run(control.gather(tools))
+    where = control.resolve(folders(), target)
+    with output.progress() as report:
+        brought = asyncio.run(control.gather(tools, folders(), report))
     interactive = os.isatty(0) and os.isatty(1)
     streams = Streams(0, 1, 2, terminal_size(0) if interactive else None)
     environment = [f"TERM={os.environ.get('TERM', 'dumb')}"] if interactive else []
 
-    def greet(entered: Entered) -> None:
-        if interactive and not command:
-            output.console.print(
-                f"[bold]{entered.name}[/], Linux {entered.release}. The guest's files are at"
-                " /guest. Leave with exit or Ctrl-D; if it hangs, Enter ~ ."
-            )
-            sys.stdout.flush()
+    began = time.monotonic()
 
-    with _raw(0) if interactive else _as_it_is():
+    def greet(entered: Entered) -> None:
+        if not interactive or command:
+            return
+        took = time.monotonic() - began
+        log = ", what its function wrote last at /log" if where.log else ""
+        output.console.print(
+            f"[bold]{entered.name}[/], Linux {entered.release}, entered in {took:.1f} s.\r\n"
+            f"Its files are at /guest{log}.\r\n"
+            "Leave with exit or Ctrl-D; if the guest hangs, type Enter ~ .\r",
+            soft_wrap=True,
+        )
+        sys.stdout.flush()
+
+    with terminal.raw(0) if interactive else contextlib.nullcontext():
         return control.enter(
             where,
             list(command),
@@ -67,17 +73,6 @@ def attach(
         )
 
 
-@contextmanager
-def _raw(terminal: int) -> Iterator[None]:
-    """Hand every key to the guest; put the terminal back at the end."""
-    before = termios.tcgetattr(terminal)
-    tty.setraw(terminal)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
+def in_own_process(target: str) -> int:
+    """Open a shell on this terminal, in a process that can give up its privileges."""
+    return hand_over(sys.executable, "-m", "mizzen", "attach", target)

@@ -11,7 +11,7 @@ from mizzen.control import incidents as control
 from mizzen.host.paths import folders
 from mizzen.model.incident import Incident, IncidentKind
 
-from . import output
+from . import attach, output
 
 app = App(name="incidents", help="Show the errors that were noticed, and enter their machines.")
 
@@ -109,11 +109,4 @@ def enter(
     command
         What to run instead of a shell, after --.
     """
-    place = folders()
-    target = control.target(place, control.incident(place, number))
-    from mizzen.control import (  # type: ignore[attr-defined]  # noqa: PLC0415 - heavy, and of no use to the others
-        attach,
-    )
-
-    status: int = attach.enter(target, command)
-    return status
+    return attach.attach(f"incident/{number}", *command)

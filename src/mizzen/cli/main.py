@@ -10,7 +10,7 @@ import cyclopts
 from mizzen import __version__
 from mizzen.model.errors import Failure, UsageError
 
-from . import attach, doctor, incidents, machines, output, watch
+from . import attach, demo, doctor, incidents, machines, output, watch
 
 app = cyclopts.App(
     name="mizzen",
@@ -18,6 +18,7 @@ app = cyclopts.App(
     version=__version__,
     version_flags=["--version"],
 )
+app.command(demo.demo)
 app.command(machines.app)
 app.command(attach.attach)
 app.command(watch.watch)

@@ -26,7 +26,8 @@ def harmless(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _raw(descriptor: int) -> Iterator[None]:
+def raw(descriptor: int) -> Iterator[None]:
+    """Hand over every key as it is typed, if this is a terminal; restore it at the end."""
     if not os.isatty(descriptor):
         yield
         return
@@ -66,7 +67,7 @@ async def connect(path: Path, what: str) -> None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
 
-    with _raw(0):
+    with raw(0):
         loop.add_reader(0, typed)
         showing = asyncio.create_task(show())
         leaving = asyncio.create_task(left.wait())

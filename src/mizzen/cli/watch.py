@@ -15,7 +15,7 @@ from mizzen.host.paths import folders
 from mizzen.incidents.watcher import Seen
 from mizzen.model.errors import Failure, UsageError
 
-from . import output
+from . import attach, output
 from .incidents import can_enter
 
 REMIND = 60.0
@@ -48,11 +48,7 @@ def watch(
             raise UsageError(
                 "cannot open shells here", "this is no terminal", "run: mizzen watch --do record"
             )
-        from mizzen.control import (  # type: ignore[attr-defined]  # noqa: PLC0415 - heavy, and rarely needed
-            attach,
-        )
-
-        enter = attach.enter
+        enter = attach.in_own_process
     settings = read_settings()
     if not json:
         output.errors.print("watching; Ctrl-C ends it", style="dim")

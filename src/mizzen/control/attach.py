@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mizzen.attach import session, target, tools
 from mizzen.attach.session import Streams
-from mizzen.host import capabilities
+from mizzen.builders import image
+from mizzen.host import capabilities, cpio
 from mizzen.host.capabilities import Capability
 from mizzen.host.cpio import Entry
+from mizzen.host.paths import Folders
+from mizzen.machines import logs
 from mizzen.model.errors import Failure, UsageError
-from mizzen.store import machines
+from mizzen.model.machine import MachineState
+from mizzen.model.progress import Report
+
+from . import incidents, machines
 
 SHELL = ["sh"]
+LAST_LINES = 200
+"""Lines of a function's log that a session finds in /log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +37,28 @@ class Entered:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A hypervisor to enter, and what to call its guest."""
+    """A hypervisor to enter, and what to call its guest.
+
+    log: what the guest's function wrote last, as text; None for a machine that is not ours.
+    """
 
     name: str
     pid: int
+    log: str | None = None
 
 
-def resolve(connection: sqlite3.Connection, text: str) -> Target:
-    """Return what TARGET means: ``pid:N`` or a machine's name.
+def resolve(folders: Folders, text: str) -> Target:
+    """Return what TARGET means: a machine's name, ``incident/ID`` or ``pid:N``.
 
-    Raises UsageError for what is neither, Failure for a machine that is not running.
+    Raises UsageError for a malformed one, Failure for what is not running.
     """
+    if text.startswith("incident/"):
+        number = text.removeprefix("incident/")
+        if not number.isdecimal():
+            raise UsageError(
+                f"cannot attach to {text}", "that is no incident's id", "write incident/NUMBER"
+            )
+        return resolve(folders, incidents.target(folders, incidents.incident(folders, int(number))))
     if text.startswith("pid:"):
         number = text.removeprefix("pid:")
         if not re.fullmatch(r"[1-9][0-9]{0,9}", number):
@@ -47,22 +66,30 @@ def resolve(connection: sqlite3.Connection, text: str) -> Target:
                 f"cannot attach to {text}", "that is no process id", "write pid:NUMBER"
             )
         return Target(f"pid {number}", int(number))
-    what = f"cannot attach to {text}"
-    machine = machines.find(connection, text)
-    if machine is None:
+    with machines.registry(folders) as registry:
+        machine = registry.find(text)
+    if machine.state is not MachineState.RUNNING:
         raise Failure(
-            what, "there is no machine of that name", "see: mizzen machines list, or use pid:NUMBER"
+            f"cannot attach to {text}",
+            f"it is {machine.state}",
+            f"see: mizzen machines show {text}",
         )
-    if not machine.pid:
-        raise Failure(what, "it is not running", f"see: mizzen machines show {text}")
-    return Target(text, machine.pid)
+    return Target(text, machine.pid, asyncio.run(_last_lines(registry.files(text).log)))
 
 
-async def gather(named: str | None) -> Iterable[Entry]:
-    """Return the tools a user named: a folder's, or busybox if none were named."""
+async def _last_lines(log: Path) -> str:
+    lines = [line.text async for line in logs.records(log, lambda: False)]
+    return "".join(f"{line}\n" for line in lines[-LAST_LINES:])
+
+
+async def gather(named: str | None, folders: Folders, report: Report) -> Iterable[Entry]:
+    """Return the tools a user named: a folder's or an OCI image's, or busybox if none were."""
     if named is None:
         return await tools.busybox()
-    return tools.folder(Path(named))
+    folder = image.as_folder(named)
+    if folder is None:
+        folder = await image.tools_folder(named, folders, report)
+    return tools.folder(folder)
 
 
 def enter(
@@ -79,6 +106,8 @@ def enter(
     Gives up all privileges but reading other processes' memory, for good: this is meant to be
     the last thing a process does. Raises Failure that says why the guest cannot be entered.
     """
+    if where.log is not None:
+        brought = [*brought, cpio.file("log", where.log.encode(errors="replace"))]
     capabilities.keep_only(Capability.SYS_PTRACE)
     with target.opened(where.pid) as guest, session.opened(guest) as opened:
         opened.send_tools(brought)

@@ -54,3 +54,10 @@ def folders() -> Folders:
 def guest_binary(name: str) -> Path:
     """Return a program that runs inside guests, built by guest/Makefile into the package."""
     return Path(__file__).parent.parent / "guest" / name
+
+
+def example(name: str) -> Path:
+    """Return an example function's folder: in the package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "examples/functions" / name
+    return inside if inside.is_dir() else package.parent.parent / "examples/functions" / name

@@ -318,6 +318,19 @@ def _limit_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+def hand_over(*arguments: str) -> int:
+    """Run a program on this process's own terminal and return its status.
+
+    Signals from the keyboard are the program's alone while it runs.
+    """
+    # A handler, for what is ignored would stay ignored in the program.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.Popen(arguments).wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 async def ended(process: ProcessId, seconds: float | None = None) -> bool:
     """Wait until a process, child or not, has ended; False if it has not within seconds."""
     if not process.alive:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
+from mizzen.machines.files import MachineFiles
 from mizzen.model.incident import IncidentKind, Occurrence
 from mizzen.model.log import LogLine, Stream, parse_cri
 
@@ -16,9 +16,6 @@ from .follow import Position, Tail
 from .grouping import Event, Grouper, Open, Shape
 from .notice import console_line, occurrence
 from .rules import Rules, Verdict
-
-LOG = "function.log"
-CONSOLE = "console.log"
 
 _PANIC = "Kernel panic - not syncing"
 _LAST_WORDS = ("exited ", "killed ", "fatal: ")
@@ -50,15 +47,15 @@ class FollowState:
 class MachineFollower:
     """Takes in what a machine writes; holds no more than a batch and the open events."""
 
-    def __init__(self, name: str, folder: Path, rules: Rules, saved: bytes | None) -> None:
+    def __init__(self, name: str, files: MachineFiles, rules: Rules, saved: bytes | None) -> None:
         self._name = name
         self._rules = rules
         self.state = FollowState()
         if saved is not None:
             self.state = msgspec.json.decode(saved, type=FollowState)
         self._files = [
-            _File(Tail(folder / LOG, self.state.log.position), self.state.log),
-            _File(Tail(folder / CONSOLE, self.state.console.position), self.state.console),
+            _File(Tail(files.log, self.state.log.position), self.state.log),
+            _File(Tail(files.console, self.state.console.position), self.state.console),
         ]
 
     def begin(self, run: tuple[int, int]) -> None:

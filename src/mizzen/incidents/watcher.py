@@ -17,6 +17,7 @@ from mizzen.host.changes import Changes
 from mizzen.host.files import locked
 from mizzen.host.paths import Folders
 from mizzen.host.process import ProcessId, ended
+from mizzen.machines.files import MachineFiles
 from mizzen.model.errors import Failure
 from mizzen.model.incident import Incident, Occurrence
 from mizzen.model.machine import Machine, MachineState
@@ -105,16 +106,14 @@ class Watcher:
     async def _follow(self, machine: Machine, changes: Changes) -> None:
         """Follow one machine until its VMM has ended and all it wrote has been taken in."""
         name = machine.spec.name
-        folder = self._folders.machine(name)
-        follower = MachineFollower(
-            name, folder, self._rules, followed.state(self._connection, name)
-        )
+        files = MachineFiles.of(self._folders, name)
+        follower = MachineFollower(name, files, self._rules, followed.state(self._connection, name))
         follower.begin((machine.pid, machine.pid_start))
         end = asyncio.create_task(ended(ProcessId(machine.pid, machine.pid_start)))
         saved_at = time.monotonic()
         try:
             while True:
-                changed = changes.watch(folder)
+                changed = changes.watch(files.logs)
                 if changed is not None:
                     changed.clear()
                 last = end.done()

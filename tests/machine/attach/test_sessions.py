@@ -150,7 +150,8 @@ def test_a_terminal_has_size_job_control_and_interrupts(terminal):
     terminal.wait_for("# ")
     terminal.type("echo status $?.\r")
     terminal.wait_for("status 9.")
-    terminal.type("kill -9 %1; wait\r")
+    terminal.type('kill -9 %1; wait; echo go"ne"\r')
+    terminal.wait_for("gone\r\n")
     terminal.wait_for("# ")
     terminal.type("\x04")
     assert terminal.process.wait(60) == 0

@@ -15,7 +15,7 @@ from mizzen.attach.inject import hooks
 pytestmark = pytest.mark.machine
 
 LOOK = """
-echo processes; ps -o pid,args | grep -v -e '\\[' -e ps -e grep
+echo processes; ps -o args | sort -u | grep -v -e '\\[' -e ps -e grep -e sort
 echo mounts; cat /proc/mounts
 echo files; find / -xdev | sort | grep -v ^/proc
 echo devices; find /dev | sort | sha256sum

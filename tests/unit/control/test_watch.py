@@ -38,7 +38,7 @@ def folders(tmp_path):
 
 
 def write(folders: Folders, *lines: str) -> None:
-    with (folders.machine("hello") / "function.log").open("a") as file:
+    with (folders.machine("hello") / "machine.log").open("a") as file:
         file.writelines(f"2026-01-31T10:00:00Z stderr F {line}\n" for line in lines)
 
 
@@ -97,7 +97,7 @@ def test_a_guest_that_cannot_be_entered_does_not_end_the_watch(folders):
 
 
 def test_what_the_watcher_fails_of_is_told(folders):
-    (folders.machine("hello") / "function.log").mkdir()
+    (folders.machine("hello") / "machine.log").mkdir()
     with pytest.raises(Failure, match=r"cannot follow function\.log"):
         watch(folders, Settings(), unit=None, on_seen=print, on_failure=print)
 

@@ -55,7 +55,7 @@ class House:
         return machine
 
     def write(self, name: str, *lines: str, stream: str = "stderr") -> None:
-        with (self.folders.machine(name) / "function.log").open("a") as file:
+        with (self.folders.machine(name) / "machine.log").open("a") as file:
             for line in lines:
                 file.write(f"2026-01-31T10:00:00.000000001Z {stream} F {line}\n")
 

@@ -6,8 +6,8 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from mizzen.host import capabilities
@@ -41,44 +41,36 @@ class Guest:
 
 
 @contextmanager
-def opened(pid: int) -> Iterator[Guest]:
+def opened(pid: int, confine: Callable[[], None] = lambda: None) -> Iterator[Guest]:
     """Find the guest of a hypervisor and keep others from attaching to it meanwhile.
 
+    confine: called once the memory is open, before anything the guest wrote is looked at: from
+    then on CAP_SYS_PTRACE is all that is needed.
     Raises Failure that says why it cannot be entered.
     """
     what = f"cannot attach to pid {pid}"
     process = ProcessId(pid, start_time(pid))
     if not process.alive:
         raise Failure(what, "there is no such process", "see: mizzen machines list")
-    pidfd = os.pidfd_open(pid)
-    memory: ProcessMemory | SharedMemory | None = None
     try:
-        with _alone(process):
-            found = [m for m in _mappings(what, pid) if m.size][:CANDIDATES]
-            kernel = None
-            for mapping in found:
-                memory = _memory(pid, mapping)
-                kernel = image.find(memory)
-                if kernel is not None:
-                    break
-                memory.close()
-                memory = None
+        with ExitStack() as stack:
+            pidfd = os.pidfd_open(pid)
+            stack.callback(os.close, pidfd)
+            stack.enter_context(_alone(process))
+            memories = [_memory(pid, mapping) for mapping in _mappings(pid)]
+            for memory in memories:
+                stack.callback(memory.close)
+            confine()
+            kernel = next((k for k in map(image.find, memories) if k is not None), None)
             if kernel is None:
-                raise _no_kernel(what, found)
+                raise _no_kernel(what, sum(memory.size for memory in memories))
             yield Guest(process, pidfd, kernel)
-    except (PermissionError, ProcessLookupError) as error:
-        raise _refused(what, error) from error
-    finally:
-        if memory is not None:
-            memory.close()
-        os.close(pidfd)
-
-
-def _mappings(what: str, pid: int) -> list[Mapping]:
-    try:
-        return mappings.candidates(mappings.of_process(pid))
     except (PermissionError, ProcessLookupError, FileNotFoundError) as error:
         raise _refused(what, error) from error
+
+
+def _mappings(pid: int) -> list[Mapping]:
+    return mappings.candidates(mappings.of_process(pid))[:CANDIDATES]
 
 
 def _memory(pid: int, mapping: Mapping) -> ProcessMemory | SharedMemory:
@@ -101,18 +93,17 @@ def _refused(what: str, error: OSError) -> Failure:
     return Failure(what, "the process has ended")
 
 
-def _no_kernel(what: str, found: list[Mapping]) -> Failure:
-    if not found:
+def _no_kernel(what: str, size: int) -> Failure:
+    if not size:
         return Failure(
             what,
             "it is no hypervisor: it holds no memory that could be a guest's",
             "name the process of a virtual machine",
         )
-    size = sum(mapping.size for mapping in found) >> 20
     return Failure(
         what,
-        f"no running Linux kernel is in its {size} MiB of memory: it is no hypervisor, or its"
-        " guest has not booted yet, is not Linux, or is encrypted (SEV, TDX)",
+        f"no running Linux kernel is in its {size >> 20} MiB of memory: it is no hypervisor, or"
+        " its guest has not booted yet, is not Linux, or is encrypted (SEV, TDX)",
         "check the pid, and the guest's console",
     )
 

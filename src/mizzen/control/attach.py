@@ -108,8 +108,11 @@ def enter(
     """
     if where.log is not None:
         brought = [*brought, cpio.file("log", where.log.encode(errors="replace"))]
-    capabilities.keep_only(Capability.SYS_PTRACE)
-    with target.opened(where.pid) as guest, session.opened(guest) as opened:
+
+    def confine() -> None:
+        capabilities.keep_only(Capability.SYS_PTRACE)
+
+    with target.opened(where.pid, confine) as guest, session.opened(guest) as opened:
         opened.send_tools(brought)
         greet(Entered(where.name, guest.kernel.release))
         return opened.run(command or SHELL, environment, streams)

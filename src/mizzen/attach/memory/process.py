@@ -25,6 +25,8 @@ class ProcessMemory:
     """RAM as one mapping of another process; see ``PhysicalMemory``."""
 
     def __init__(self, pid: int, mapping: Mapping) -> None:
+        """Prepare to look at another process's mapping. Raises OSError as /proc does."""
+        self._pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         self.pid = pid
         self.mapping = mapping
         self.size = mapping.size
@@ -62,8 +64,7 @@ class ProcessMemory:
     def blocks(self) -> Iterator[tuple[int, int]]:
         """See ``PhysicalMemory``."""
         count = self.size // PAGE
-        with open(f"/proc/{self.pid}/pagemap", "rb", buffering=0) as pagemap:  # noqa: PTH123
-            entries = os.pread(pagemap.fileno(), count * 8, self.mapping.start // PAGE * 8)
+        entries = os.pread(self._pagemap, count * 8, self.mapping.start // PAGE * 8)
         touched = entries[7::8].translate(_PRESENT_OR_SWAPPED)
         start = touched.find(1)
         while start >= 0:
@@ -73,4 +74,5 @@ class ProcessMemory:
             start = touched.find(1, end)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Give back what is held open."""
+        os.close(self._pagemap)

@@ -24,11 +24,13 @@ class Escape:
         """
         passed = bytearray()
         for byte in typed:
+            if self.left:
+                break
             if self._marked:
                 self._marked = False
                 if byte == LEAVE:
                     self.left = True
-                    return bytes(passed)
+                    break
                 if byte != MARK:
                     passed.append(MARK)
             elif self._at_start and byte == MARK:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from mizzen.host.paths import Folders
 from mizzen.host.process import run
-from mizzen.model.errors import Failure
 from mizzen.model.progress import Progress, Report
 
 from . import apt, oci
@@ -21,10 +20,10 @@ from .buildah import Buildah
 from .cache import workshop
 
 PACKAGES = {
-    "localhost/mizzen/base": (),
-    "localhost/mizzen/python": ("python3",),
+    "localhost/mizzen/base": ("passwd",),
+    "localhost/mizzen/python": ("passwd", "python3"),
 }
-"""Base images, and what each has beyond Debian's essential packages and apt."""
+"""Base images, and what each has beyond Debian's essential packages and apt (passwd: useradd)."""
 
 COMMANDS = {"localhost/mizzen/base": "/bin/sh", "localhost/mizzen/python": "/usr/bin/python3"}
 
@@ -90,15 +89,15 @@ async def ensure(buildah: Buildah, folders: Folders, name: str, report: Report) 
     async with workshop(folders.cache / "bases", what) as place:
         if name in await oci.names(buildah):  # somebody else made it meanwhile
             return
-        archive = place / "root.tar"
-        await _bootstrap(name, place, archive, what, report)
+        archive = await _bootstrap(buildah, name, place, what, report)
         task = f"storing {name}"
         report(Progress(task))
         await _store(buildah, name, archive, what)
         report(Progress(task, finished=True))
 
 
-async def _bootstrap(name: str, place: Path, archive: Path, what: str, report: Report) -> None:
+async def _bootstrap(buildah: Buildah, name: str, place: Path, what: str, report: Report) -> Path:
+    archive = place / "root.tar"
     suite = apt.this_suite()
     task = f"making {name} from packages of Debian {suite}"
 
@@ -113,7 +112,7 @@ async def _bootstrap(name: str, place: Path, archive: Path, what: str, report: R
     where = {"TMPDIR": str(place)} if root else {}
     report(Progress(task, 0, len(STAGES)))
     await run(
-        *await _own_mounts(),
+        *buildah.prefix,
         *arguments(name.removesuffix(":latest"), suite, archive, settings, root=root),
         what=what,
         stdin=sources.encode(),
@@ -122,19 +121,7 @@ async def _bootstrap(name: str, place: Path, archive: Path, what: str, report: R
         explain=explain,
     )
     report(Progress(task, len(STAGES), len(STAGES), finished=True))
-
-
-async def _own_mounts() -> tuple[str, ...]:
-    """Return a command that gives mmdebstrap mounts of its own, which end when it is killed.
-
-    Where that is not allowed mmdebstrap cannot mount anything either.
-    """
-    command = ("unshare", "--mount", "--propagation", "private")
-    try:
-        await run(*command, "true", what="cannot make a mount namespace")
-    except Failure:
-        return ()
-    return command
+    return archive
 
 
 async def _store(buildah: Buildah, name: str, archive: Path, what: str) -> None:

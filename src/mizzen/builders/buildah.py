@@ -26,6 +26,8 @@ from mizzen.host.process import Completed, ProcessId, run, start_time, which
 from mizzen.model.errors import Failure
 from mizzen.store import database, facts
 
+from . import mounts
+
 OWNER = re.compile(r"mizzen-(\d{1,10})-(\d{1,20})-\d+")
 CHATTER = re.compile(
     r"error|(\[\d+/\d+\] )?(STEP|COMMIT)\b|-->|time=|(sub)?process exited|exit status"
@@ -45,26 +47,34 @@ _numbers = itertools.count()
 class Buildah:
     """How buildah is called here.
 
-    options: given before the subcommand. isolation: of RUN steps, "oci" or "chroot".
+    prefix: the beginning of a command whose mounts end with it; see ``mounts``.
+    options: given before the subcommand.
+    isolation: of RUN steps, "oci" or "chroot".
     """
 
+    prefix: tuple[str, ...]
     options: tuple[str, ...]
     isolation: str
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The beginning of a command that ends in a subcommand."""
+        return (*self.prefix, "buildah", *self.options)
 
     async def __call__(
         self, *arguments: str | Path, what: str, scratch: Path | None = None
     ) -> Completed:
         """Run a subcommand to its end. scratch: where it keeps temporary files."""
         env = {"TMPDIR": str(scratch)} if scratch else None
-        return await run("buildah", *self.options, *arguments, what=what, env=env, explain=explain)
+        return await run(*self.command, *arguments, what=what, env=env, explain=explain)
 
     @property
     def inside(self) -> tuple[str, ...]:
         """The beginning of a command that sees images' files with their true owners.
 
-        For root it is empty; other users need a user namespace, which buildah enters.
+        Users other than root need a user namespace, which buildah enters.
         """
-        return ("buildah", *self.options, "unshare") if os.geteuid() else ()
+        return (*self.command, "unshare") if os.geteuid() else self.prefix
 
     @contextlib.asynccontextmanager
     async def container(self, image: str, what: str) -> AsyncIterator[str]:
@@ -113,9 +123,10 @@ def _circumstances() -> str:
 
 async def _probe() -> Buildah:
     refusal: Failure | None = None
+    prefix = await mounts.own()
     for options in STORAGES:
         try:
-            return await _try(options)
+            return await _try(prefix, options)
         except Failure as failure:
             refusal = refusal or failure
             if not ABOUT_STORAGE.search(failure.why):
@@ -124,9 +135,9 @@ async def _probe() -> Buildah:
     raise refusal
 
 
-async def _try(options: tuple[str, ...]) -> Buildah:
+async def _try(prefix: tuple[str, ...], options: tuple[str, ...]) -> Buildah:
     what = "cannot use buildah"
-    plain, oci = Buildah(options, "chroot"), Buildah(options, "oci")
+    plain, oci = Buildah(prefix, options, "chroot"), Buildah(prefix, options, "oci")
     async with plain.container("scratch", what) as container:
         with _tiny_program() as program:
             await plain("add", container, program, "/true", what=what)
@@ -184,12 +195,12 @@ def _marks(record: Path) -> list[str]:
 
 def explain(output: str) -> tuple[str, str]:
     """Tell from buildah's output why it failed, and what to do."""
+    if "no space left on device" in output.lower():
+        return "No space left on device", "free some disk space"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")]
     last = errors[-1] if errors else lines[-1] if lines else "buildah failed"
     why = re.sub(r"^error:?\s*", "", last, flags=re.IGNORECASE)
-    if "no space left on device" in output:
-        return "No space left on device", "free some disk space"
     if helper := re.match(r'could not find "([a-z-]+)" in one of', why):
         return f"its helper {helper[1]} is not installed", f"run: apt-get install {helper[1]}"
     if step := re.search(r'building at STEP "(.*?)": (.*)', why):

@@ -105,7 +105,7 @@ async def build_folder(buildah: Buildah, folder: Path, folders: Folders, report:
     record = folders.cache / "builds" / key
     if record.is_file():
         known = record.read_text().strip()
-        if known in present.values() or _record(folders, known).is_file():
+        if known in present.values() or _recall(folders, known):
             return known
     async with workshop(record.parent, what) as place:
         tag = f"localhost/mizzen/functions/{_tag(folder.name)}"

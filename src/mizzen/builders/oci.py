@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import resource
 import shlex
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 from mizzen.host.process import run
@@ -123,10 +124,10 @@ async def build(buildah: Buildah, folder: Path, tag: str, record: Path, report: 
         # Steps write to stdout, which is followed line by line only if it is stderr.
         await run(
             "sh", "-c", 'exec "$@" >&2', "sh",
-            "buildah", *buildah.options, "build",
+            *buildah.command, "build",
             "--isolation", buildah.isolation, "--network", "host",
             "--timestamp", "0", "--layers", "--pull=false", "--force-rm",
-            "--add-host", f"{own}:127.0.0.1",
+            *_limits(), "--add-host", f"{own}:127.0.0.1",
             "--iidfile", record, "--tag", tag, folder,
             what=what, env={"TMPDIR": str(record.parent)}, on_line=on_line, explain=explain,
         )  # fmt: skip
@@ -136,6 +137,24 @@ async def build(buildah: Buildah, folder: Path, tag: str, record: Path, report: 
     finally:
         report(Progress(task, finished=True))
     return _identity(record)
+
+
+def _limits() -> Iterator[str]:
+    """Yield options that let steps have no higher limits than this process.
+
+    buildah's own default is higher, which a root without CAP_SYS_RESOURCE cannot set.
+    """
+    # Some versions lower their own limit of processes to as many as there can be.
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    yield f"--ulimit=nofile={_at_most(resource.RLIMIT_NOFILE, 1 << 20)}"
+    yield f"--ulimit=nproc={_at_most(resource.RLIMIT_NPROC, most)}"
+
+
+def _at_most(limit: int, most: int) -> str:
+    values = (
+        most if value == resource.RLIM_INFINITY else value for value in resource.getrlimit(limit)
+    )
+    return ":".join(str(min(value, most)) for value in values)
 
 
 def _identity(record: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 from rich.markup import escape
+from rich.text import Text
 
 from mizzen.control import machines as control
 from mizzen.host.paths import folders
@@ -109,10 +110,10 @@ def list_(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
         ("NAME", "STATE", "SINCE", "SOURCE", "PORTS"),
         [
             (
-                f"[bold]{machine.spec.name}[/]",
-                f"[{COLOURS[machine.state]}]{machine.state}[/]",
+                Text(machine.spec.name, style="bold"),
+                Text(machine.state, style=COLOURS[machine.state]),
                 _age(machine.ended or machine.created),
-                escape(machine.spec.reference),
+                machine.spec.reference,
                 _ports(machine),
             )
             for machine in machines

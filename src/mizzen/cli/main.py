@@ -10,9 +10,7 @@ import cyclopts
 from mizzen import __version__
 from mizzen.model.errors import Failure, UsageError
 
-from . import output
-from .attach import attach
-from .machines import app as machines
+from . import attach, doctor, incidents, machines, output, watch
 
 app = cyclopts.App(
     name="mizzen",
@@ -20,13 +18,17 @@ app = cyclopts.App(
     version=__version__,
     version_flags=["--version"],
 )
-app.command(attach)
-app.command(machines)
+app.command(attach.attach)
+app.command(doctor.doctor)
+app.command(watch.watch)
+app.command(incidents.app)
+app.command(machines.app)
 
 
 def main() -> None:
     """Run the command line and exit with its status: 0 done, 1 failed, 2 wrong usage."""
     signal.signal(signal.SIGTERM, _interrupt)
+    output.never_choke()
     try:
         status = app(print_error=False, exit_on_error=False)
     except cyclopts.CycloptsError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,19 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from mizzen.model.progress import Progress, Report
 
 console = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
+
+
+def never_choke() -> None:
+    """Print a question mark for what this terminal's encoding cannot say."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def fail(line: str) -> None:
@@ -33,19 +42,22 @@ def as_json(value: object) -> None:
 
 
 def as_json_line(value: object) -> None:
-    """Print a value as one line of JSON."""
+    """Print a value as JSON in one line, at once, for whoever follows."""
     sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
     sys.stdout.flush()
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str) -> None:
-    """Print rows under their columns, or the sentence ``empty`` where there are none."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], empty: str) -> None:
+    """Print rows under their columns, or the sentence ``empty`` where there are none.
+
+    A str is shown as it is, brackets and all; a cell with style is a Text.
+    """
     if not rows:
         console.print(empty, markup=False)
         return
     drawn = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     console.print(drawn)
 
 

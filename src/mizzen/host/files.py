@@ -41,11 +41,17 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file, which is created and stays."""
+def locked(path: Path, busy: Failure | None = None) -> Iterator[None]:
+    """Hold an exclusive lock on a file, which is created and stays.
+
+    busy: raised if somebody else holds it; without, wait for them.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy is not None else 0))
+        except BlockingIOError as error:
+            raise busy or error from error
         yield
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import resource
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,14 @@ from mizzen.model.errors import Failure
 PACKAGES = {
     "apt-get": "apt",
     "buildah": "buildah",
+    "busybox": "busybox-static",
     "dpkg-deb": "dpkg",
     "journalctl": "systemd",
     "mkfs.erofs": "erofs-utils",
     "mmdebstrap": "mmdebstrap",
     "qemu-system-x86_64": "qemu-system-x86",
     "timeout": "coreutils",
+    "unshare": "util-linux",
 }
 """Debian package of each program that Mizzen runs."""
 
@@ -85,6 +88,44 @@ def start_time(pid: int) -> int:
     return 0 if fields[0] in "ZX" else int(fields[19])
 
 
+def find_by_identity(vm_id: str) -> list[ProcessId]:
+    """Return the processes that were told on their command line to be the VM of that id.
+
+    Whatever the hypervisor is called, its identity is an argument: ``--id 2`` or ``--id=2``
+    (Firecracker, Cloud Hypervisor's wrappers), ``-name 2`` or ``-name guest=2,...`` (QEMU).
+    A process that was started by one that says the same (a jailer, a shell) is not told apart.
+    """
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has ended, or is somebody else's under hidepid
+        arguments = command.decode(errors="surrogateescape").split("\0")
+        if _says_id(arguments, vm_id):
+            identity = ProcessId(int(folder.name), start_time(int(folder.name)))
+            if identity.alive:
+                found.append(identity)
+    return sorted(found, key=lambda identity: identity.pid)
+
+
+def _says_id(arguments: Sequence[str], vm_id: str) -> bool:
+    for name, value in itertools.pairwise([*arguments[1:], ""]):
+        if name in {f"--id={vm_id}", f"--name={vm_id}"}:
+            return True
+        if name in {"--id", "--name"} and value == vm_id:
+            return True
+        if name == "-name" and vm_id in {value.split(",")[0], *_guest_names(value)}:
+            return True
+    return False
+
+
+def _guest_names(value: str) -> list[str]:
+    return [part[6:] for part in value.split(",") if part.startswith("guest=")]
+
+
 def last_words(stderr: bytes) -> str:
     """Return the last line that is not empty of what a program complained."""
     lines = [line.strip() for line in stderr[-TAIL:].decode(errors="replace").splitlines()]
@@ -111,17 +152,20 @@ async def run(
     Raises Failure if it cannot be started or exits with another status than 0.
     """
     program = which(str(arguments[0]))
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *(str(argument) for argument in arguments[1:]),
-        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **env} if env else None,
-        cwd=cwd,
-        start_new_session=True,
-        limit=1 << 20,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *(str(argument) for argument in arguments[1:]),
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            start_new_session=True,
+            limit=1 << 20,
+        )
+    except OSError as error:
+        raise Failure(what, f"{arguments[0]}: {error.strerror}", "see mizzen doctor") from error
     try:
         stdout, stderr = await _communicate(process, stdin, on_line)
     except BaseException:
@@ -136,11 +180,53 @@ async def run(
             why, fix = explain(stderr.decode(errors="replace"))
         failure = Failure(what, why, fix)
         command = shlex.join(str(argument) for argument in arguments)
-        failure.add_note(
-            f"command: {command}\nstatus: {process.returncode}\n{stderr.decode(errors='replace')}"
-        )
+        complaints = stderr[-TAIL:].decode(errors="replace")
+        failure.add_note(f"command: {command}\nstatus: {process.returncode}\n{complaints}")
         raise failure
     return Completed(stdout, stderr)
+
+
+async def stream(*arguments: str | Path, what: str) -> AsyncGenerator[bytes, None]:
+    """Run a program and yield each line of its stdout as it comes, without the newline.
+
+    A line longer than the buffer comes in parts. Close the generator (``contextlib.aclosing``)
+    or cancel its task to kill the program; it ends by itself if the program exits with status 0.
+    Raises Failure as ``run`` does.
+    """
+    program = which(str(arguments[0]))
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *(str(argument) for argument in arguments[1:]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        limit=1 << 20,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    complaints = asyncio.create_task(_tail(process.stderr))
+    try:
+        while line := await _read_line(process.stdout):
+            yield line.removesuffix(b"\n")
+        await process.wait()
+        stderr = await complaints
+    finally:
+        _kill_group(process.pid)
+        while await process.stdout.read(TAIL):  # to its end, or the pipe would outlive the loop
+            pass
+        await asyncio.wait({complaints})
+        await process.wait()
+    if process.returncode:
+        why = last_words(stderr) or f"{arguments[0]} exited with status {process.returncode}"
+        raise Failure(what, why)
+
+
+async def _tail(source: asyncio.StreamReader) -> bytes:
+    tail = b""
+    while chunk := await source.read(TAIL):
+        tail = (tail + chunk)[-TAIL:]
+    return tail
 
 
 async def _communicate(

@@ -32,6 +32,10 @@ MIGRATIONS = (
         count INTEGER NOT NULL,
         UNIQUE (source, fingerprint)
     ) STRICT;
+    CREATE TABLE followed (            -- how far what a source writes has been taken in
+        source TEXT PRIMARY KEY,
+        state BLOB NOT NULL            -- JSON, read by whoever wrote it
+    ) STRICT;
     CREATE TABLE fact (                -- what was found out once and is remembered
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL
@@ -45,15 +49,20 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open the database, creating or migrating it first."""
     with explained("cannot open the database"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        _migrate(connection)
-    except sqlite3.DatabaseError as error:
-        raise Failure(
-            "cannot open the database", f"{path}: {error}", "check its permissions and disk space"
-        ) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+            stack.callback(connection.close)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            _migrate(connection)
+        except sqlite3.DatabaseError as error:
+            raise Failure(
+                "cannot open the database",
+                f"{path}: {error}",
+                "check its permissions and disk space",
+            ) from error
+        stack.pop_all()
     return connection
 
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
+from dataclasses import replace
 
 from mizzen.model.incident import Incident, IncidentKind, Occurrence
+
+from . import followed
+from .database import transaction
+
+MOST = 500
+"""Different errors kept of one source; what a guest makes up beyond that counts as one."""
 
 _COLUMNS = "id, source, kind, message, lines, fingerprint, first_seen, last_seen, count"
 
@@ -44,6 +52,30 @@ def record(connection: sqlite3.Connection, seen: Occurrence) -> Incident:
         ),
     ).fetchone()
     return _incident(row)
+
+
+def take_in(
+    connection: sqlite3.Connection, seen: Iterable[Occurrence], source: str, state: bytes
+) -> list[Incident]:
+    """Record occurrences and how far their source has been followed, all or nothing.
+
+    So whoever goes on from the state after a crash neither misses an error nor counts one twice.
+    """
+    with transaction(connection):
+        incidents = [record(connection, _bounded(connection, one)) for one in seen]
+        followed.save(connection, source, state)
+    return incidents
+
+
+def _bounded(connection: sqlite3.Connection, seen: Occurrence) -> Occurrence:
+    known = connection.execute(
+        "SELECT (SELECT count(*) FROM incident WHERE source = ?) < ?"
+        " OR EXISTS (SELECT 1 FROM incident WHERE source = ? AND fingerprint = ?)",
+        (seen.source, MOST, seen.source, seen.fingerprint),
+    ).fetchone()[0]
+    if known:
+        return seen
+    return replace(seen, fingerprint="others", message=f"more than {MOST} different errors")
 
 
 def find(connection: sqlite3.Connection, number: int) -> Incident | None:

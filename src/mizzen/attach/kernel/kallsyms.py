@@ -24,6 +24,7 @@ token_table, confirms the find.
 
 from __future__ import annotations
 
+import re
 import struct
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ TOKEN_MAX = 256
 SYMBOLS_MIN, SYMBOLS_MAX = 1_000, 2_000_000
 MARKER_EVERY = 256
 NAME_MAX = 1024
+MARKERS_SIZE = 4 * (SYMBOLS_MAX // MARKER_EVERY + 2)
+LAST_NAMES = MARKER_EVERY * 128
+"""Bytes that the names behind the last marker may take, at most."""
 KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 """Where x86-64 maps its kernel image: __START_KERNEL_map."""
 MASK = (1 << 64) - 1
@@ -134,80 +138,90 @@ def _token_table(window: bytes, digits: int) -> tuple[list[bytes], int, int] | N
     return None
 
 
+@dataclass(slots=True)
+class _Budget:
+    """Steps a search may take, so that no crafted table makes it go on for ever."""
+
+    steps: int = 4 * SYMBOLS_MAX
+
+    def spend(self, steps: int) -> bool:
+        self.steps -= steps
+        return self.steps >= 0
+
+
 def _names(window: bytes, tokens: list[bytes], token_start: int) -> _Names | None:
     """Find markers before token_table, then names before markers, num_syms before names."""
-    lowest = max(0, token_start - 3 * SYMBOLS_MAX - 4 * SYMBOLS_MAX // MARKER_EVERY)
-    position = token_start
-    while (position := window.rfind(b"\0\0\0\0", lowest, position)) >= 0:
-        for start in range(position - position % 4, position - position % 4 + 8, 4):
-            markers = _markers(window, start, token_start)
-            if markers:
-                found = _names_before(window, start, markers, tokens)
-                if found is not None:
-                    return found
-        position += 3
+    budget = _Budget()
+    lowest = max(0, token_start - 4 * SYMBOLS_MAX) & ~7
+    # markers begin with 0 and go on with anything else: the last aligned word in a run of zeros
+    for run in reversed(list(re.finditer(rb"\0{4,}", window[lowest:token_start]))):
+        start = lowest + ((run.end() - 4) & ~3)
+        markers = _markers(window, start, token_start, budget)
+        if markers and start >= lowest + run.start():
+            found = _names_before(window, start, markers, tokens, budget)
+            if found is not None:
+                return found
+        if not budget.spend(1):
+            return None
     return None
 
 
-def _markers(window: bytes, start: int, end: int) -> list[int]:
+def _markers(window: bytes, start: int, end: int, budget: _Budget) -> list[int]:
     """Read rising offsets from start; [] if this does not look like markers."""
-    if window[start : start + 4] != b"\0\0\0\0":
-        return []
     markers = [0]
-    count = min((end - start) // 4 - 1, SYMBOLS_MAX // MARKER_EVERY)
-    for value in struct.unpack_from(f"<{max(count, 0)}I", window, start + 4):
+    for (value,) in struct.iter_unpack(
+        "<I", window[start + 4 : min(end, start + MARKERS_SIZE) & ~3]
+    ):
         step = value - markers[-1]
         if not 2 * MARKER_EVERY <= step <= MARKER_EVERY * NAME_MAX:
             break
         markers.append(value)
-    return markers if len(markers) >= SYMBOLS_MIN // MARKER_EVERY else []
+    if not budget.spend(len(markers)) or len(markers) < SYMBOLS_MIN // MARKER_EVERY:
+        return []
+    return markers
 
 
 def _names_before(
-    window: bytes, markers_start: int, markers: list[int], tokens: list[bytes]
+    window: bytes, markers_start: int, markers: list[int], tokens: list[bytes], budget: _Budget
 ) -> _Names | None:
     # What follows markers may look like one more, so the count is taken from num_syms.
     for used in range(len(markers), max(len(markers) - 3, 1), -1):
-        last = markers[used - 1]
-        latest = markers_start - last
-        for position in range(_aligned(latest - MARKER_EVERY * 64, 4), latest, 4):
-            if position < 0:
-                continue
+        latest = markers_start - markers[used - 1]
+        for position in range(_aligned(max(latest - LAST_NAMES, 0), 4), max(latest, 0), 4):
             (count,) = struct.unpack_from("<I", window, position)
-            if (count + MARKER_EVERY - 1) // MARKER_EVERY != used:
-                continue
-            if not SYMBOLS_MIN <= count <= SYMBOLS_MAX:
+            if (count + MARKER_EVERY - 1) // MARKER_EVERY != used or count < SYMBOLS_MIN:
                 continue
             for start in (position + 8, position + 4):
-                strings = _walk(window, start, markers_start, count, markers, tokens)
+                names = window[start:markers_start]
+                strings = _walk(names, count, markers, tokens, budget)
                 if strings is not None:
                     return _Names(count, position, strings)
     return None
 
 
-def _walk(  # noqa: PLR0917
-    window: bytes, start: int, end: int, count: int, markers: list[int], tokens: list[bytes]
+def _walk(
+    names: bytes, count: int, markers: list[int], tokens: list[bytes], budget: _Budget
 ) -> list[bytes] | None:
     """Expand all names, checking every marker on the way; None if they do not agree."""
     strings: list[bytes] = []
     append, token = strings.append, tokens.__getitem__
-    position = start
-    for number in range(count):
-        if not number % MARKER_EVERY and position - start != markers[number // MARKER_EVERY]:
-            return None
-        if position + 2 > end:
-            return None
-        length = window[position]
-        position += 1
-        if length & 0x80:
-            length = (length & 0x7F) | (window[position] << 7)
+    position = 0
+    try:
+        for number in range(count):
+            if not number % MARKER_EVERY and (
+                position != markers[number // MARKER_EVERY] or not budget.spend(MARKER_EVERY)
+            ):
+                return None
+            length = names[position]
             position += 1
-        stop = position + length
-        if not length or stop > end:
-            return None
-        append(b"".join(map(token, window[position:stop])))
-        position = stop
-    return strings if end - position < 8 else None
+            if length & 0x80:
+                length = (length & 0x7F) | (names[position] << 7)
+                position += 1
+            append(b"".join(map(token, names[position : position + length])))
+            position += length
+    except IndexError:
+        return None
+    return strings if 0 <= len(names) - position < 8 else None
 
 
 def _addresses(

@@ -1,0 +1,172 @@
+"""A guest that Mizzen did not start, with a serial console to look at it independently."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mizzen.host import cpio
+
+INIT = b"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin PS1=
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+exec setsid sh -c 'exec </dev/ttyS0 >/dev/ttyS0 2>&1; stty -echo; echo ready; exec sh -i'
+"""
+BOOT_SECONDS = 120
+ANSWER_SECONDS = 60
+
+
+@dataclass
+class Console:
+    """The guest's serial console, at which a shell waits."""
+
+    socket: socket.socket
+    _seen: bytes = b""
+    _count: int = 0
+
+    def run(self, command: str) -> str:
+        """Return what a command prints."""
+        self._count += 1
+        end = f"@@{self._count}@@"
+        self.socket.sendall(f"{command}\necho '@@'{self._count}@@\n".encode())
+        answer = self.wait_for(end, ANSWER_SECONDS)
+        return answer.replace("\r", "").removesuffix(end).strip()
+
+    def wait_for(self, text: str, seconds: float) -> str:
+        """Return everything up to a text."""
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self._seen:
+            left = deadline - time.monotonic()
+            assert left > 0, f"no {text!r} on the console: {self._seen[-2000:]!r}"
+            if select.select([self.socket], [], [], left)[0]:
+                data = self.socket.recv(65536)
+                assert data, f"the guest ended: {self._seen[-2000:]!r}"
+                self._seen += data
+        at = self._seen.index(text.encode()) + len(text)
+        answer, self._seen = self._seen[:at], self._seen[at:]
+        return answer.decode(errors="replace")
+
+
+@dataclass
+class Guest:
+    """A QEMU process with a Linux guest in it."""
+
+    process: subprocess.Popen[bytes]
+    console: Console
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def target(self) -> str:
+        return f"pid:{self.process.pid}"
+
+    def attach(self, *command: str, stdin: bytes = b"", options: tuple[str, ...] = ()):
+        """Run ``mizzen attach`` with pipes, to its end."""
+        return subprocess.run(
+            self.arguments(*command, options=options),
+            input=stdin,
+            capture_output=True,
+            env=self.environment,
+            timeout=200,
+            check=False,
+        )
+
+    def arguments(self, *command: str, options: tuple[str, ...] = ()) -> list[str]:
+        after = ["--", *command] if command else []
+        return [sys.executable, "-m", "mizzen", "attach", self.target, *options, *after]
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.console.socket.close()
+
+
+def initramfs(path: Path) -> None:
+    entries = [
+        *(cpio.directory(name) for name in ("bin", "proc", "sys", "dev", "tmp", "root")),
+        cpio.file("bin/busybox", Path(shutil.which("busybox")).read_bytes(), 0o755),
+        cpio.link("bin/sh", "busybox"),
+        cpio.file("init", INIT, 0o755),
+        cpio.Entry("dev/console", 0o020600, device=(5, 1)),
+    ]
+    path.write_bytes(b"".join(cpio.archive(entries)))
+
+
+@contextlib.contextmanager
+def booted(kernel: Path, folder: Path, *more: str) -> Iterator[Guest]:
+    """Boot QEMU as a stranger would: private RAM, root, no sandbox, its own command line."""
+    folder.mkdir(parents=True)
+    initramfs(folder / "initramfs")
+    here, there = socket.socketpair()
+    parameters = "console=ttyS0 quiet panic=-1 reboot=t tsc=reliable clearcpuid=141"
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    mhz = next(line.split(":")[1] for line in cpuinfo if line.startswith("cpu MHz"))
+    arguments = [
+        "qemu-system-x86_64",
+        *("-M", "microvm,rtc=on", "-accel", "tcg,tb-size=64", "-cpu", "max", "-m", "256"),
+        *("-kernel", str(kernel), "-initrd", str(folder / "initramfs")),
+        *("-append", f"{parameters} tsc_early_khz={int(float(mhz) * 1000)}"),
+        *("-nodefaults", "-no-reboot", "-display", "none"),
+        *("-chardev", f"socket,id=console,fd={there.fileno()}", "-serial", "chardev:console"),
+        *more,
+    ]
+    environment = {
+        **os.environ,
+        "MIZZEN_STATE": str(folder / "state"),
+        "MIZZEN_RUNTIME": str(folder / "run"),
+    }
+    with (folder / "qemu.log").open("wb") as log:
+        process = subprocess.Popen(
+            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[there.fileno()]
+        )
+    there.close()
+    guest = Guest(process, Console(here), folder, environment)
+    try:
+        yield guest
+    finally:
+        guest.end()
+
+
+@contextlib.contextmanager
+def ready(kernel: Path, folder: Path, *more: str) -> Iterator[Guest]:
+    with booted(kernel, folder, *more) as guest:
+        guest.console.wait_for("ready", BOOT_SECONDS)
+        guest.console.run("true")
+        yield guest
+
+
+@pytest.fixture(scope="package", params=["bookworm", "trixie"])
+def guest(request, kernel_of, tmp_path_factory) -> Iterator[Guest]:
+    """A running guest of Linux 6.1 and of 6.12, shared by the tests of this folder."""
+    folder = tmp_path_factory.mktemp("guest") / request.param
+    with ready(kernel_of(request.param).path, folder) as running:
+        yield running
+
+
+@pytest.fixture
+def boot(kernel_of, tmp_path):
+    """Boot a guest of a test's own."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*more: str, wait: bool = True) -> Guest:
+            kernel = kernel_of("bookworm").path
+            way = ready if wait else booted
+            return stack.enter_context(way(kernel, tmp_path / "guest", *more))
+
+        yield start

@@ -1,0 +1,82 @@
+import pytest
+
+from mizzen.builders import base, buildah, oci
+from mizzen.builders.image import as_folder
+from mizzen.model.errors import Failure
+from mizzen.model.image import ProcessConfig
+
+
+def test_process_config_joins_entrypoint_and_command():
+    config = {
+        "Entrypoint": ["/bin/app"],
+        "Cmd": ["--serve"],
+        "Env": ["A=1", "B=2"],
+        "User": "app:app",
+        "WorkingDir": "/srv",
+        "ExposedPorts": {"8080/tcp": {}, "53/udp": {}, "80": {}, "99999/tcp": {}},
+    }
+    assert oci.process_config(config, "x") == ProcessConfig(
+        ("/bin/app", "--serve"), ("A=1", "B=2"), "app:app", "/srv", (80, 8080)
+    )
+
+
+def test_process_config_of_a_bare_image_is_root_in_the_root_folder():
+    config = {"Entrypoint": None, "Cmd": ["sh"], "User": "", "WorkingDir": ""}
+    assert oci.process_config(config, "x") == ProcessConfig(("sh",))
+
+
+def test_an_image_without_command_is_refused():
+    with pytest.raises(Failure, match="names no command"):
+        oci.process_config({}, "cannot boot x")
+
+
+@pytest.mark.parametrize(
+    ("reference", "full"),
+    [
+        ("localhost/mizzen/base", "localhost/mizzen/base:latest"),
+        ("localhost:5000/x", "localhost:5000/x:latest"),
+        ("docker.test/x:1", "docker.test/x:1"),
+        ("docker.test/x@sha256:00", "docker.test/x@sha256:00"),
+    ],
+)
+def test_a_reference_without_tag_means_latest(reference, full):
+    assert oci.full_name(reference) == full
+
+
+def test_base_images_are_known_with_and_without_tag():
+    assert base.made_here("localhost/mizzen/python:latest") == "localhost/mizzen/python"
+    assert base.made_here("localhost/mizzen/base") == "localhost/mizzen/base"
+    assert base.made_here("localhost/mizzen/functions/x") is None
+
+
+def test_a_failed_step_is_told_with_its_last_line():
+    output = (
+        "STEP 2/3: RUN make\ncc -c x.c\nx.c:1: error: no semicolon\n"
+        "make: *** [x.o] Error 1\nsubprocess exited with status 2\n"
+        'Error: building at STEP "RUN make": exit status 2\n'
+    )
+    why, _ = buildah.explain(output)
+    assert why == "its step RUN make failed: exit status 2 (make: *** [x.o] Error 1)"
+
+
+def test_a_full_disk_is_told_as_such():
+    output = 'Error: building at STEP "COPY . .": write /x: no space left on device\n'
+    assert buildah.explain(output) == ("No space left on device", "free some disk space")
+
+
+def test_a_missing_helper_names_its_package():
+    _, fix = buildah.explain('Error: could not find "netavark" in one of [/usr/lib/podman].\n')
+    assert fix == "run: apt-get install netavark"
+
+
+def test_only_ended_processes_leave_marks_that_count_as_abandoned():
+    assert not buildah.abandoned(buildah.mark())
+    assert buildah.abandoned("mizzen-1-1-0")  # process 1 did not start at tick 1
+    assert not buildah.abandoned("python-working-container")
+
+
+def test_a_source_is_a_folder_or_a_reference(tmp_path):
+    assert as_folder(str(tmp_path)) == tmp_path
+    assert as_folder("docker.test/x") is None
+    with pytest.raises(Failure, match="there is no such folder"):
+        as_folder("./nowhere")

@@ -22,7 +22,7 @@ struct file_system_type *get_fs_type(const char *name);
 void *kern_mount(struct file_system_type *type);
 void kern_unmount(void *mount);
 struct file *file_open_root(const struct path *root, const char *name, int flags,
-			    unsigned short mode);
+                            unsigned short mode);
 long kernel_write(struct file *file, const void *data, unsigned long size, long long *position);
 long kernel_read(struct file *file, void *data, unsigned long size, long long *position);
 int filp_close(struct file *file, void *files);
@@ -31,7 +31,7 @@ int get_unused_fd_flags(unsigned int flags);
 void fd_install(unsigned int descriptor, struct file *file);
 long __x64_sys_fchdir(const struct pt_regs *registers);
 void *call_usermodehelper_setup(const char *path, char **arguments, char **environment,
-				unsigned int gfp, int (*init)(void *, void *),
-				void (*cleanup)(void *), void *data);
+                                unsigned int gfp, int (*init)(void *, void *),
+                                void (*cleanup)(void *), void *data);
 int call_usermodehelper_exec(void *info, int wait);
 #endif

@@ -20,81 +20,73 @@
 enum { OPEN_TREE_CLONE_ = 1, FSOPEN_CLOEXEC_ = 1, FSMOUNT_CLOEXEC_ = 1, MOVE_EMPTY_PATH = 4 };
 enum { SET_STRING = 1, CREATE = 6 };
 
-static int mount_new(const char *type, const char *key, const char *value)
-{
-	int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC_);
-	if (context < 0)
-		return -1;
-	int mount = -1;
-	if (!key || !syscall(SYS_fsconfig, context, SET_STRING, key, value, 0))
-		if (!syscall(SYS_fsconfig, context, CREATE, NULL, NULL, 0))
-			mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC_, 0);
-	close(context);
-	return mount;
+static int mount_new(const char *type, const char *key, const char *value) {
+    int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC_);
+    if (context < 0)
+        return -1;
+    int mount = -1;
+    if (!key || !syscall(SYS_fsconfig, context, SET_STRING, key, value, 0))
+        if (!syscall(SYS_fsconfig, context, CREATE, NULL, NULL, 0))
+            mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC_, 0);
+    close(context);
+    return mount;
 }
 
-static bool attach_at(int mount, const char *path)
-{
-	return mount >= 0 &&
-	       !syscall(SYS_move_mount, mount, "", AT_FDCWD, path, MOVE_EMPTY_PATH);
+static bool attach_at(int mount, const char *path) {
+    return mount >= 0 && !syscall(SYS_move_mount, mount, "", AT_FDCWD, path, MOVE_EMPTY_PATH);
 }
 
-static bool mount_at(const char *type, const char *path)
-{
-	int mount = mount_new(type, NULL, NULL);
-	bool done = attach_at(mount, path);
-	close(mount);
-	return done;
+static bool mount_at(const char *type, const char *path) {
+    int mount = mount_new(type, NULL, NULL);
+    bool done = attach_at(mount, path);
+    close(mount);
+    return done;
 }
 
-static bool make_devices(void)
-{
-	static const struct {
-		const char *path;
-		unsigned int major, minor;
-	} devices[] = {
-		{"/dev/null", 1, 3},   {"/dev/zero", 1, 5},    {"/dev/full", 1, 7},
-		{"/dev/random", 1, 8}, {"/dev/urandom", 1, 9}, {"/dev/kmsg", 1, 11},
-		{"/dev/tty", 5, 0},
-	};
-	for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++)
-		if (mknod(devices[i].path, S_IFCHR | 0666,
-			  makedev(devices[i].major, devices[i].minor)))
-			return false;
-	int terminals = mount_new("devpts", "ptmxmode", "0666");
-	bool done = attach_at(terminals, "/dev/pts");
-	close(terminals);
-	return done && !symlink("pts/ptmx", "/dev/ptmx") && !symlink("/proc/self/fd", "/dev/fd");
+static bool make_devices(void) {
+    static const struct {
+        const char *path;
+        unsigned int major, minor;
+    } devices[] = {
+        {"/dev/null", 1, 3},    {"/dev/zero", 1, 5},  {"/dev/full", 1, 7}, {"/dev/random", 1, 8},
+        {"/dev/urandom", 1, 9}, {"/dev/kmsg", 1, 11}, {"/dev/tty", 5, 0},
+    };
+    for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++)
+        if (mknod(devices[i].path, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor)))
+            return false;
+    int terminals = mount_new("devpts", "ptmxmode", "0666");
+    bool done = attach_at(terminals, "/dev/pts");
+    close(terminals);
+    return done && !symlink("pts/ptmx", "/dev/ptmx") && !symlink("/proc/self/fd", "/dev/fd");
 }
 
-bool mounts_enter(const char **failed)
-{
-	*failed = "a mount namespace";
-	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
-		return false;
-	*failed = "the guest's root";
-	int guest = (int)syscall(SYS_open_tree, AT_FDCWD, "/",
-				 OPEN_TREE_CLONE_ | AT_RECURSIVE | O_CLOEXEC);
-	if (guest < 0)
-		return false;
-	*failed = "a tmpfs for the tools";
-	int root = mount_new("tmpfs", "mode", "0755");
-	if (!attach_at(root, "/") || fchdir(root) || chroot("."))
-		return false;
-	close(root);
-	static const char *const folders[] = {"/guest", "/proc",    "/sys", "/dev",
-					      "/dev/pts", "/tmp", "/root"};
-	for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++)
-		if (mkdir(folders[i], 0755))
-			return false;
-	*failed = "/guest";
-	if (!attach_at(guest, "/guest"))
-		return false;
-	close(guest);
-	*failed = "/proc";
-	if (!mount_at("proc", "/proc"))
-		return false;
-	mount_at("sysfs", "/sys"); /* a kernel may lack it; nothing here needs it */
-	*failed = "/dev";
-	return make_devices();
+bool mounts_enter(const char **failed) {
+    *failed = "a mount namespace";
+    if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
+        return false;
+    *failed = "the guest's root";
+    int guest =
+        (int)syscall(SYS_open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE_ | AT_RECURSIVE | O_CLOEXEC);
+    if (guest < 0)
+        return false;
+    *failed = "a tmpfs for the tools";
+    int root = mount_new("tmpfs", "mode", "0755");
+    if (!attach_at(root, "/") || fchdir(root) || chroot("."))
+        return false;
+    close(root);
+    static const char *const folders[] = {"/guest",   "/proc", "/sys", "/dev",
+                                          "/dev/pts", "/tmp",  "/root"};
+    for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++)
+        if (mkdir(folders[i], 0755))
+            return false;
+    *failed = "/guest";
+    if (!attach_at(guest, "/guest"))
+        return false;
+    close(guest);
+    *failed = "/proc";
+    if (!mount_at("proc", "/proc"))
+        return false;
+    mount_at("sysfs", "/sys"); /* a kernel may lack it; nothing here needs it */
+    *failed = "/dev";
+    return make_devices();
 }

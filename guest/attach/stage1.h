@@ -42,49 +42,49 @@ typedef unsigned int u32;
 
 /* How far stage 1 got; with an errno in `error`, which step failed. */
 enum state {
-	STATE_NONE,
-	STATE_MOUNT,  /* a tmpfs of the kernel's own */
-	STATE_WRITE,  /* stage 2 into it */
-	STATE_EXEC,   /* stage 2 started */
-	STATE_HELLO,  /* waiting for stage 2's frames */
-	STATE_READY,  /* its hello can be read */
-	STATE_FAILED, /* see step and error */
+    STATE_NONE,
+    STATE_MOUNT,  /* a tmpfs of the kernel's own */
+    STATE_WRITE,  /* stage 2 into it */
+    STATE_EXEC,   /* stage 2 started */
+    STATE_HELLO,  /* waiting for stage 2's frames */
+    STATE_READY,  /* its hello can be read */
+    STATE_FAILED, /* see step and error */
 };
 
 struct hook {
-	u64 slot;     /* address of a work item's func */
-	u64 original; /* what it held */
+    u64 slot;     /* address of a work item's func */
+    u64 original; /* what it held */
 };
 
 struct header {
-	u64 magic;
-	u64 size;      /* of the whole blob: code, header, names, stage 2 */
-	u64 payload;   /* offset of stage 2 */
-	u64 payload_size;
-	u64 names;     /* offset of the imports' names, each ending in NUL */
-	u64 imports;   /* offset of the imports: one `jmp rel32` in 8 bytes each */
-	u64 import_count;
-	u64 region;    /* written by the guest: where its report is */
-	struct hook hooks[HOOKS_MAX];
-	u64 hook_count;
-	u64 text_mutex;
-	/* for the finish, which runs out of reach of a direct call */
-	u64 mutex_lock, mutex_unlock, text_poke, vfree;
-	char token[40]; /* argument of stage 2, 32 hex digits */
+    u64 magic;
+    u64 size;    /* of the whole blob: code, header, names, stage 2 */
+    u64 payload; /* offset of stage 2 */
+    u64 payload_size;
+    u64 names;   /* offset of the imports' names, each ending in NUL */
+    u64 imports; /* offset of the imports: one `jmp rel32` in 8 bytes each */
+    u64 import_count;
+    u64 region; /* written by the guest: where its report is */
+    struct hook hooks[HOOKS_MAX];
+    u64 hook_count;
+    u64 text_mutex;
+    /* for the finish, which runs out of reach of a direct call */
+    u64 mutex_lock, mutex_unlock, text_poke, vfree;
+    char token[40]; /* argument of stage 2, 32 hex digits */
 };
 
 #define HELLO_MAX 3072
 
 struct report {
-	u64 blob, blob_size;
-	u64 text_mutex, mutex_lock, mutex_unlock, text_poke, vfree;
-	u64 state;
-	u64 step;
-	long error;
-	u64 acknowledged; /* written by the host */
-	u64 mount, root;  /* struct path */
-	u64 hello_size;
-	unsigned char hello[HELLO_MAX];
+    u64 blob, blob_size;
+    u64 text_mutex, mutex_lock, mutex_unlock, text_poke, vfree;
+    u64 state;
+    u64 step;
+    long error;
+    u64 acknowledged; /* written by the host */
+    u64 mount, root;  /* struct path */
+    u64 hello_size;
+    unsigned char hello[HELLO_MAX];
 };
 
 _Static_assert(__builtin_offsetof(struct header, region) == HEADER_REGION, "header");

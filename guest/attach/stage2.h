@@ -26,11 +26,11 @@ bool unpack_tools(const char **failed);
 
 /* command.c: what the session runs */
 struct command {
-	pid_t pid;
-	int input, output, errors; /* -1: none or closed */
-	bool terminal;
-	bool exited;
-	uint32_t status;
+    pid_t pid;
+    int input, output, errors; /* -1: none or closed */
+    bool terminal;
+    bool exited;
+    uint32_t status;
 };
 bool command_start(struct command *command, const void *start, size_t size);
 void command_resize(const struct command *command, const struct size *size);

@@ -48,16 +48,26 @@ def folders() -> Iterator[Folders]:
         yield Folders(Path(place) / "state", Path(place) / "runtime")
 
 
+@pytest.fixture(scope="session")
+def kernel_of(cache: Folders) -> Callable[[str], Kernel]:
+    """The kernel of a Debian suite."""
+
+    def get(suite: str) -> Kernel:
+        return asyncio.run(debian_kernel(cache, silent, suite))
+
+    return get
+
+
 @pytest.fixture(scope="session", params=SUITES)
-def kernel(request: pytest.FixtureRequest, cache: Folders) -> Kernel:
+def kernel(request: pytest.FixtureRequest, kernel_of: Callable[[str], Kernel]) -> Kernel:
     """Each Debian release's kernel in turn: 6.1 and 6.12."""
-    return asyncio.run(debian_kernel(cache, silent, request.param))
+    return kernel_of(request.param)
 
 
 @pytest.fixture(scope="session")
-def bookworm(cache: Folders) -> Kernel:
+def bookworm(kernel_of: Callable[[str], Kernel]) -> Kernel:
     """The kernel 6.1, for tests that do not depend on the kernel."""
-    return asyncio.run(debian_kernel(cache, silent, "bookworm"))
+    return kernel_of("bookworm")
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def root(tmp_path_factory) -> Path:
 def test_root_is_read_only_below_a_writable_layer(guests, kernel, root):
     script = (
         "busybox id; echo $HOME; echo new >/etc/new && busybox cat /etc/new /etc/hosts;"
-        " busybox mount; busybox stat -c %a /tmp; echo $PPID"
+        " busybox mount; busybox ls /proc/2/root/home; busybox stat -c %a /tmp; echo $PPID"
     )
     name = guests.start(
         kernel,
@@ -99,6 +99,7 @@ def test_root_is_read_only_below_a_writable_layer(guests, kernel, root):
     assert "127.0.0.1 localhost" in out
     assert f"10.0.2.15 {name}" in out
     assert any(line.startswith("overlay on / type overlay (rw") for line in out)
+    assert out[-3] == "ada", "kernel threads share the root, as attach needs"
     assert out[-2:] == ["1777", "1"]
 
 

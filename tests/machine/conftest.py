@@ -70,12 +70,6 @@ def bookworm(kernel_of: Callable[[str], Kernel]) -> Kernel:
     return kernel_of("bookworm")
 
 
-@pytest.fixture(scope="session")
-def kernel_of(cache: Folders) -> Callable[[str], Kernel]:
-    """Look up a Debian release's kernel."""
-    return lambda suite: asyncio.run(debian_kernel(cache, silent, suite))
-
-
 @dataclass
 class Guests:
     """Starts machines that run a shell script in busybox, and knows what they wrote."""

@@ -6,7 +6,7 @@ import asyncio
 
 from rich.text import Text
 
-from mizzen.control.doctor import Finding, Level, examine, ready
+from mizzen.control.doctor import Finding, Level, examine, kvm_remembered, ready
 from mizzen.host.paths import folders, guest_binary
 
 from . import output
@@ -16,7 +16,7 @@ MARKS = {
     Level.WARNING: Text("!", style="yellow"),
     Level.MISSING: Text("✗", style="bold red"),
 }
-GUEST_PROGRAMS = ("init",)
+GUEST_PROGRAMS = ("init", "stage1.bin", "stage2")
 
 
 def doctor(*, json: bool = False) -> int:
@@ -30,7 +30,8 @@ def doctor(*, json: bool = False) -> int:
         Print one JSON object.
     """
     programs = [guest_binary(name) for name in GUEST_PROGRAMS]
-    findings = asyncio.run(examine(folders(), programs, kvm_runs=None))
+    place = folders()
+    findings = asyncio.run(examine(place, programs, kvm_runs=kvm_remembered(place)))
     if json:
         output.as_json({"ready": ready(findings), "findings": findings})
     else:

@@ -6,6 +6,7 @@ Nothing is installed, started or written; every check is a look of some millisec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import os
 import platform
@@ -16,7 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mizzen.host import process
+from mizzen.host.capabilities import Capability
 from mizzen.host.paths import Folders
+from mizzen.machines.qemu import accel
 from mizzen.model.errors import Failure
 from mizzen.store import database
 
@@ -26,14 +29,8 @@ GIB = 1 << 30
 MEMORY_NEEDED = 768 * MIB
 """Available memory for one small machine, QEMU itself and a build beside it."""
 
-SHARED_MEMORY_NEEDED = 320 * MIB
-"""Free space in /dev/shm, where the RAM of one small machine lies."""
-
 DISK_NEEDED = 2 * GIB
 """Free space for base images, the kernel and what is built of them."""
-
-CAP_SYS_PTRACE = 19
-"""Bit in CapEff, linux/capability.h."""
 
 
 class Level(enum.StrEnum):
@@ -79,7 +76,6 @@ async def examine(
         _tools(),
         guest(guest_programs),
         memory(_read("/proc/meminfo")),
-        shared_memory(_free(Path("/dev/shm"))),
         *_folders(folders),
         disk(folders.state, _free(_existing(folders.state))),
         _database(folders.database),
@@ -93,6 +89,17 @@ def _architecture() -> Finding:
     if machine != "x86_64":
         return Finding("host", Level.MISSING, f"{machine}, Linux {release}", "use an x86-64 host")
     return Finding("host", Level.OK, f"x86-64, Linux {release}")
+
+
+def kvm_remembered(folders: Folders) -> bool | None:
+    """Return whether guests ran under KVM when a machine was started; None if none was."""
+    if not folders.database.exists():
+        return None
+    try:
+        with contextlib.closing(database.connect(folders.database)) as connection:
+            return accel.remembered(connection)
+    except Failure:
+        return None  # the database has a finding of its own
 
 
 def kvm(device: Path, *, runs: bool | None) -> Finding:
@@ -221,12 +228,6 @@ def memory(meminfo: str) -> Finding:
     return _room("memory", int(found[1]) * 1024 if found else 0, MEMORY_NEEDED, "available")
 
 
-def shared_memory(free: int) -> Finding:
-    """Judge /dev/shm, which holds the RAM of machines."""
-    mend = "sudo mount -o remount,size=50% /dev/shm"
-    return _room("shared memory", free, SHARED_MEMORY_NEEDED, "free in /dev/shm", mend)
-
-
 def disk(folder: Path, free: int) -> Finding:
     """Judge the disk that the state folder is on."""
     mend = "free some disk space, or set MIZZEN_STATE to a folder on another disk"
@@ -301,7 +302,7 @@ def attach(effective: int, scope: int) -> Finding:
     if scope >= 3:
         fact = f"only to Mizzen's own machines: ptrace_scope is {scope} until the next boot"
         return Finding(item, Level.WARNING, fact, "remove kernel.yama.ptrace_scope from sysctl.d")
-    if effective >> CAP_SYS_PTRACE & 1:
+    if effective >> Capability.SYS_PTRACE & 1:
         return Finding(item, Level.OK, "to any hypervisor: CAP_SYS_PTRACE is here")
     if scope == 0:
         return Finding(item, Level.OK, "to hypervisors of this user: ptrace_scope is 0")

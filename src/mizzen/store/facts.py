@@ -19,6 +19,10 @@ def remember(connection: sqlite3.Connection, key: str, value: str) -> None:
     )
 
 
-def forget(connection: sqlite3.Connection, key: str) -> None:
-    """Forget what is remembered under key."""
-    connection.execute("DELETE FROM fact WHERE key = ?", (key,))
+def recall_any(connection: sqlite3.Connection, prefix: str) -> str | None:
+    """Return what was remembered last under a key that begins with prefix."""
+    row = connection.execute(
+        "SELECT value FROM fact WHERE substr(key, 1, length(?)) = ? ORDER BY rowid DESC LIMIT 1",
+        (prefix, prefix),
+    ).fetchone()
+    return str(row[0]) if row else None

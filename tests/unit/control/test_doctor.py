@@ -6,9 +6,10 @@ import pytest
 from mizzen.cli.doctor import GUEST_PROGRAMS
 from mizzen.control import doctor
 from mizzen.control.doctor import GIB, MIB, Finding, Level
+from mizzen.host.capabilities import Capability
 from mizzen.host.paths import Folders
 
-PTRACE = 1 << doctor.CAP_SYS_PTRACE
+PTRACE = 1 << Capability.SYS_PTRACE
 
 
 def program(folder: Path, name: str, script: str) -> None:

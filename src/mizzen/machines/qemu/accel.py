@@ -57,6 +57,12 @@ async def choose(
     return Accel(known)
 
 
+def remembered(connection: sqlite3.Connection) -> bool | None:
+    """Return whether guests ran under KVM since the host's boot; None if it was not tried."""
+    known = facts.recall_any(connection, f"kvm {_boot_id()} ")
+    return None if known is None else known == Accel.KVM
+
+
 def _trouble() -> str:
     """Say why /dev/kvm cannot be opened, "" if it can."""
     try:

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,19 +25,13 @@ static time_t now(void) {
     return time.tv_sec;
 }
 
-/* A proc that is mounted nowhere: the guest's own may not be mounted at all. */
+/* The guest's own proc may not be mounted at all. */
 static int open_pagemap(void) {
-    int context = (int)syscall(SYS_fsopen, "proc", 1 /* FSOPEN_CLOEXEC */);
-    if (context < 0)
+    int processes = mount_new("proc", NULL, NULL);
+    if (processes < 0)
         return -1;
-    int mount = -1, file = -1;
-    if (!syscall(SYS_fsconfig, context, 6 /* FSCONFIG_CMD_CREATE */, NULL, NULL, 0))
-        mount = (int)syscall(SYS_fsmount, context, 1 /* FSMOUNT_CLOEXEC */, 0);
-    close(context);
-    if (mount >= 0) {
-        file = openat(mount, "self/pagemap", O_RDONLY | O_CLOEXEC);
-        close(mount);
-    }
+    int file = openat(processes, "self/pagemap", O_RDONLY | O_CLOEXEC);
+    close(processes);
     return file;
 }
 

@@ -20,7 +20,8 @@
 enum { OPEN_TREE_CLONE_ = 1, FSOPEN_CLOEXEC_ = 1, FSMOUNT_CLOEXEC_ = 1, MOVE_EMPTY_PATH = 4 };
 enum { SET_STRING = 1, CREATE = 6 };
 
-static int mount_new(const char *type, const char *key, const char *value) {
+/* Mounts a new file system nowhere: the descriptor is all there is of it. */
+int mount_new(const char *type, const char *key, const char *value) {
     int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC_);
     if (context < 0)
         return -1;
@@ -34,13 +35,6 @@ static int mount_new(const char *type, const char *key, const char *value) {
 
 static bool attach_at(int mount, const char *path) {
     return mount >= 0 && !syscall(SYS_move_mount, mount, "", AT_FDCWD, path, MOVE_EMPTY_PATH);
-}
-
-static bool mount_at(const char *type, const char *path) {
-    int mount = mount_new(type, NULL, NULL);
-    bool done = attach_at(mount, path);
-    close(mount);
-    return done;
 }
 
 static bool make_devices(void) {
@@ -60,6 +54,22 @@ static bool make_devices(void) {
     return done && !symlink("pts/ptmx", "/dev/ptmx") && !symlink("/proc/self/fd", "/dev/fd");
 }
 
+#define ROOM_MIN (4ULL << 20) /* busybox; and 0 would mean no limit */
+
+/* Half of what the guest could give without hardship, in bytes; see MemAvailable in proc(5). */
+static unsigned long long room_for_tools(int processes) {
+    char text[512], *line;
+    unsigned long long available = 0;
+    int file = openat(processes, "meminfo", O_RDONLY | O_CLOEXEC);
+    ssize_t size = file < 0 ? 0 : read(file, text, sizeof(text) - 1);
+    text[size > 0 ? size : 0] = 0;
+    close(file);
+    if ((line = strstr(text, "MemAvailable:")))
+        sscanf(line, "MemAvailable: %llu kB", &available);
+    available = available * 1024 / 2;
+    return available > ROOM_MIN ? available : ROOM_MIN;
+}
+
 bool mounts_enter(const char **failed) {
     *failed = "a mount namespace";
     if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL))
@@ -69,9 +79,15 @@ bool mounts_enter(const char **failed) {
         (int)syscall(SYS_open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE_ | AT_RECURSIVE | O_CLOEXEC);
     if (guest < 0)
         return false;
+    *failed = "/proc";
+    int processes = mount_new("proc", NULL, NULL);
+    if (processes < 0)
+        return false;
     *failed = "a tmpfs for the tools";
-    int root = mount_new("tmpfs", "mode", "0755");
-    if (!attach_at(root, "/") || fchdir(root) || chroot("."))
+    char room[32];
+    snprintf(room, sizeof(room), "%llu", room_for_tools(processes));
+    int root = mount_new("tmpfs", "size", room);
+    if (!attach_at(root, "/") || fchdir(root) || chroot(".") || chmod("/", 0755))
         return false;
     close(root);
     static const char *const folders[] = {"/guest",   "/proc", "/sys", "/dev",
@@ -84,9 +100,12 @@ bool mounts_enter(const char **failed) {
         return false;
     close(guest);
     *failed = "/proc";
-    if (!mount_at("proc", "/proc"))
+    if (!attach_at(processes, "/proc"))
         return false;
-    mount_at("sysfs", "/sys"); /* a kernel may lack it; nothing here needs it */
+    close(processes);
+    int system = mount_new("sysfs", NULL, NULL);
+    attach_at(system, "/sys"); /* a kernel may lack it; nothing here needs it */
+    close(system);
     *failed = "/dev";
     return make_devices();
 }

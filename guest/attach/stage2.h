@@ -19,6 +19,7 @@ void link_end(void);
 int link_patience(bool worked);
 
 /* mounts.c: a root of our own with the guest's beside it */
+int mount_new(const char *type, const char *key, const char *value);
 bool mounts_enter(const char **failed);
 
 /* unpack.c: the tools, from a cpio archive that comes in frames */

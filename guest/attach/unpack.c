@@ -130,7 +130,7 @@ bool unpack_tools(const char **failed) {
         path[name] = 0;
         if (!strcmp(path, trailer))
             return true;
-        *failed = "unpacking the tools";
+        *failed = "unpacking the tools into half of the guest's free memory";
         if (!write_entry(path, header) || !take(NULL, -size & 3))
             return false;
     }

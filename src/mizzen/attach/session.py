@@ -30,6 +30,7 @@ ENVIRONMENT = [
 SILENT_SECONDS = 30
 """How long stage 2 may show no sign of life before the session counts as lost."""
 CLOSE_SECONDS = 5
+BEAT_MS = 1000
 INPUT_CHUNK = 16384
 LEFT = 255
 """Status of a command that the user left running by the escape, as ssh has it."""
@@ -97,7 +98,7 @@ class Session:
         listening = False
         input_open = True
         while not self._escape.left:
-            worked, status = self._take_frames(streams)
+            worked, status = self._take_frames(streams, seen)
             if status is not None:
                 return status
             ready = input_open and min(self.channel.room, self.channel.input_room) >= INPUT_CHUNK
@@ -117,19 +118,31 @@ class Session:
             self._check()
         return LEFT
 
-    def _take_frames(self, streams: Streams) -> tuple[bool, int | None]:
+    def _take_frames(self, streams: Streams, seen: list[int]) -> tuple[bool, int | None]:
         """Pass on what has come: whether anything had, and the command's status if it ended."""
         frames = self.channel.receive()
         for kind, payload in frames:
             if kind == FrameType.OUTPUT:
-                _write(streams.output, payload)
+                self._write(streams.output, payload, seen)
             elif kind == FrameType.ERRORS:
-                _write(streams.errors, payload)
+                self._write(streams.errors, payload, seen)
             elif kind == FrameType.EXIT:
                 return True, int.from_bytes(payload[:1], "little")
             elif kind == FrameType.FAILED:
                 raise Failure("cannot attach", _text(payload))
         return bool(frames), None
+
+    def _write(self, file: int, data: bytes, seen: list[int]) -> None:
+        """Write all of it, however long the reader pauses, and stay alive to stage 2 meanwhile."""
+        poll = select.poll()
+        poll.register(file, select.POLLOUT)
+        while data:
+            if poll.poll(BEAT_MS):
+                data = data[os.write(file, data[: select.PIPE_BUF]) :]  # so much never blocks
+                continue
+            self._check()
+            if any(number != signal.SIGWINCH for number in seen):
+                raise KeyboardInterrupt
 
     def _take_input(self, streams: Streams) -> bool:
         """Pass input on; False once it has ended."""
@@ -231,11 +244,6 @@ def _wakeup() -> Iterator[tuple[int, list[int]]]:
             signal.signal(number, handler)
         os.close(reader)
         os.close(writer)
-
-
-def _write(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
 
 
 def _text(payload: bytes) -> str:

@@ -52,21 +52,27 @@ def opened(pid: int, confine: Callable[[], None] = lambda: None) -> Iterator[Gue
     process = ProcessId(pid, start_time(pid))
     if not process.alive:
         raise Failure(what, "there is no such process", "see: mizzen machines list")
-    try:
-        with ExitStack() as stack:
-            pidfd = os.pidfd_open(pid)
-            stack.callback(os.close, pidfd)
-            stack.enter_context(_alone(process))
-            memories = [_memory(pid, mapping) for mapping in _mappings(pid)]
-            for memory in memories:
-                stack.callback(memory.close)
-            confine()
-            kernel = next((k for k in map(image.find, memories) if k is not None), None)
-            if kernel is None:
-                raise _no_kernel(what, sum(memory.size for memory in memories))
-            yield Guest(process, pidfd, kernel)
-    except (PermissionError, ProcessLookupError, FileNotFoundError) as error:
-        raise _refused(what, error) from error
+    with ExitStack() as stack:
+        try:
+            guest = _open(what, process, confine, stack)
+        except (PermissionError, ProcessLookupError, FileNotFoundError) as error:
+            raise _refused(what, error) from error
+        yield guest
+
+
+def _open(what: str, process: ProcessId, confine: Callable[[], None], stack: ExitStack) -> Guest:
+    pidfd = os.pidfd_open(process.pid)
+    stack.callback(os.close, pidfd)
+    stack.enter_context(_alone(process))
+    memories = [_memory(process.pid, mapping) for mapping in _mappings(process.pid)]
+    for memory in memories:
+        stack.callback(memory.close)
+    confine()
+    for memory in memories:
+        kernel = image.find(memory)
+        if kernel is not None:
+            return Guest(process, pidfd, kernel)
+    raise _no_kernel(what, sum(memory.size for memory in memories))
 
 
 def _mappings(pid: int) -> list[Mapping]:

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from mizzen.attach import session, target, tools
@@ -107,7 +108,7 @@ def enter(
     the last thing a process does. Raises Failure that says why the guest cannot be entered.
     """
     if where.log is not None:
-        brought = [*brought, cpio.file("log", where.log.encode(errors="replace"))]
+        brought = chain(brought, [cpio.file("log", where.log.encode(errors="replace"))])
 
     def confine() -> None:
         capabilities.keep_only(Capability.SYS_PTRACE)

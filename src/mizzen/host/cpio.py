@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 ALIGN = 4
@@ -77,7 +78,7 @@ def tree(root: Path) -> Iterator[Entry]:
 def archive(entries: Iterable[Entry]) -> Iterator[bytes]:
     """Yield an archive's bytes, padded to a whole number of 512-byte blocks."""
     written = 0
-    for number, entry in enumerate([*entries, Entry("TRAILER!!!", 0)], start=1):
+    for number, entry in enumerate(chain(entries, [Entry("TRAILER!!!", 0)]), start=1):
         record = _header(number, entry) + _padded(entry.data)
         written += len(record)
         yield record

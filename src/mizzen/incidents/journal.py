@@ -149,7 +149,8 @@ async def newest(unit: str, *place: str | Path) -> str:
 
 async def entries(unit: str, cursor: str, *place: str | Path) -> AsyncGenerator[Entry, None]:
     """Yield the unit's entries after the cursor, those that have come and those that come."""
-    command = [*_command(unit, place), "--follow", "--no-tail"]
+    # --follow alone means this boot's entries, and fails on a journal that has none yet.
+    command = [*_command(unit, place), "--boot=all", "--follow", "--no-tail"]
     if cursor:
         command.append(f"--after-cursor={cursor}")
     what = f"cannot follow the journal of {unit}"

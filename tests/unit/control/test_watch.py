@@ -98,7 +98,7 @@ def test_a_guest_that_cannot_be_entered_does_not_end_the_watch(folders):
 
 def test_what_the_watcher_fails_of_is_told(folders):
     (folders.machine("hello") / "machine.log").mkdir()
-    with pytest.raises(Failure, match=r"cannot follow function\.log"):
+    with pytest.raises(Failure, match=r"cannot follow machine\.log"):
         watch(folders, Settings(), unit=None, on_seen=print, on_failure=print)
 
 

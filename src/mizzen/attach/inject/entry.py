@@ -45,15 +45,18 @@ def start(kernel: Kernel, token: str, check: Callable[[], None]) -> bytes:
     entry = padding.choose(kernel, blob.total_size(*parts))
     found = hooks.find(kernel)
     code = blob.build(*parts, kernel=kernel, entry=entry, hooks=found, token=token)
-    place = kernel.physical(entry)
-    kernel.memory.write(place, code)
+    hooked = False
     try:
+        kernel.memory.write(kernel.physical(entry), code)
+        hooked = True
         hooks.switch(kernel, found, entry)
         region = _wait_for_region(kernel, entry, found, check)
         report = _wait_for_report(kernel, region, check)
         write_word(kernel.memory, kernel.tables.physical(region + blob.ACKNOWLEDGED_OFFSET), 1)
     except BaseException:
-        _withdraw(kernel, found, entry, len(code))
+        # Once stage 1 has begun, it puts everything back itself.
+        if not hooked or hooks.restore(kernel, found, entry):
+            _wipe(kernel, entry, len(code))
         raise
     if report.state != State.READY:
         raise _failure(report)
@@ -99,15 +102,11 @@ def _wait_for_report(kernel: Kernel, region: int, check: Callable[[], None]) -> 
     )
 
 
-def _withdraw(kernel: Kernel, found: list[hooks.Hook], entry: int, size: int) -> None:
-    """Put back hooks and padding after a failure, unless stage 1 runs and will do it itself."""
-    try:
-        if hooks.restore(kernel, found, entry):
-            # A CPU may have read a pointer just before: it finds its way out by this code.
-            time.sleep(LEAVE_SECONDS)
-            kernel.memory.write(kernel.physical(entry), padding.INT3 * size)
-    except (OSError, BadAddress):
-        return  # the hypervisor is gone, and everything with it
+def _wipe(kernel: Kernel, entry: int, size: int) -> None:
+    """Make padding of code that never ran."""
+    # A CPU may have read a hook just before it was restored: it finds its way out by this code.
+    time.sleep(LEAVE_SECONDS)
+    kernel.memory.write(kernel.physical(entry), padding.INT3 * size)
 
 
 def _failure(report: Report) -> Failure:

@@ -6,8 +6,11 @@ Source: process_vm_readv(2), Documentation/admin-guide/mm/pagemap.rst.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
+
+from mizzen.model.errors import Failure
 
 from .mappings import Mapping
 from .physical import PAGE, check_range
@@ -15,6 +18,12 @@ from .physical import PAGE, check_range
 _libc = ctypes.CDLL(None, use_errno=True)
 _PRESENT_OR_SWAPPED = bytes(1 if top & 0xC0 else 0 for top in range(256))
 """What the top byte of a pagemap entry says: bit 63 present, bit 62 swapped."""
+
+
+_GONE = {
+    errno.ESRCH: "its hypervisor has ended",
+    errno.EFAULT: "its hypervisor has given its memory back",
+}
 
 
 class _Vector(ctypes.Structure):
@@ -32,14 +41,14 @@ class ProcessMemory:
         self.size = mapping.size
 
     def read(self, address: int, size: int) -> bytes:
-        """See ``PhysicalMemory``. Raises OSError if the process is gone."""
+        """See ``PhysicalMemory``. Raises Failure if the process is gone."""
         check_range(self.size, address, size)
         buffer = ctypes.create_string_buffer(size)
         self._transfer(_libc.process_vm_readv, buffer, address, size)
         return buffer.raw
 
     def write(self, address: int, data: bytes) -> None:
-        """See ``PhysicalMemory``. Raises OSError if the process is gone."""
+        """See ``PhysicalMemory``. Raises Failure if the process is gone."""
         check_range(self.size, address, len(data))
         buffer = ctypes.create_string_buffer(data, len(data))
         self._transfer(_libc.process_vm_writev, buffer, address, len(data))
@@ -58,6 +67,8 @@ class ProcessMemory:
             moved = call(self.pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
             if moved <= 0:
                 number = ctypes.get_errno()
+                if number in _GONE:
+                    raise Failure("the guest is gone", _GONE[number])
                 raise OSError(number, os.strerror(number))
             done += moved
 

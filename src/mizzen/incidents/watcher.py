@@ -81,7 +81,7 @@ class Watcher:
                     while True:
                         self._refresh(group, changes)
                         await asyncio.sleep(REFRESH)
-            except* (Failure, sqlite3.Error) as errors:
+            except BaseExceptionGroup as errors:  # except* would wrap what is raised in it
                 raise _first(errors) from errors
 
     def _refresh(self, group: asyncio.TaskGroup, changes: Changes) -> None:
@@ -186,10 +186,11 @@ async def _any_of(
             wait.cancel()
 
 
-def _first(group: BaseExceptionGroup[Failure | sqlite3.Error]) -> Failure:
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the failure to tell of, or what else went wrong."""
     first = group.exceptions[0]
     if isinstance(first, BaseExceptionGroup):
         return _first(first)
-    if isinstance(first, Failure):
-        return first
-    return Failure("cannot record errors", str(first), "check the disk's space and permissions")
+    if isinstance(first, sqlite3.Error):
+        return Failure("cannot record errors", str(first), "check the disk's space and permissions")
+    return first

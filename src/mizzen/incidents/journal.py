@@ -149,8 +149,9 @@ async def newest(unit: str, *place: str | Path) -> str:
 
 async def entries(unit: str, cursor: str, *place: str | Path) -> AsyncGenerator[Entry, None]:
     """Yield the unit's entries after the cursor, those that have come and those that come."""
-    # --follow alone means this boot's entries, and fails on a journal that has none yet.
-    command = [*_command(unit, place), "--boot=all", "--follow", "--no-tail"]
+    # --follow alone means this boot's entries, and fails on a journal that has none yet;
+    # --merge is the one option that takes that back (--boot=all does not in systemd 252).
+    command = [*_command(unit, place), "--merge", "--follow", "--no-tail"]
     if cursor:
         command.append(f"--after-cursor={cursor}")
     what = f"cannot follow the journal of {unit}"

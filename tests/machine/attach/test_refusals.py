@@ -42,7 +42,7 @@ def environment(tmp_path):
         ("pid:4194304", 1, "no such process"),
         ("pid:x", 2, "pid:NUMBER"),
         ("pid:0", 2, "pid:NUMBER"),
-        ("nosuch", 1, "no machine of that name"),
+        ("nosuch", 1, "mizzen machines list"),
     ],
 )
 def test_a_wrong_target(environment, named, status, words):

@@ -1,14 +1,21 @@
 """For every test: a folder for temporary files, and a look at the end for what was left behind."""
 
+import fcntl
 import os
+import pty
+import select
 import shutil
+import struct
 import subprocess
 import tempfile
+import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from mizzen.host.paths import Folders
 
 MARK = "MIZZEN_TEST_SESSION"
 """In the environment of this session, and so of every process that comes of it."""
@@ -68,3 +75,65 @@ def containers() -> list[str]:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return listed.stdout.split()
+
+
+@pytest.fixture(scope="session")
+def cache(request: pytest.FixtureRequest) -> Folders:
+    """Folders for what is built: kept from one run to the next, as it takes long to make."""
+    place = Path(request.config.cache.mkdir("mizzen"))  # type: ignore[union-attr]
+    return Folders(place / "state", place / "runtime")
+
+
+class Terminal:
+    """A command on a terminal of its own, as a person has it."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self.master, slave = pty.openpty()
+        self.resize(24, 80)
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**environment, "TERM": "xterm"},
+        )
+        os.close(slave)
+        self.seen = ""
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def wait_for(self, text: str, seconds: float = 60) -> str:
+        deadline = time.monotonic() + seconds
+        while text not in self.seen:
+            left = deadline - time.monotonic()
+            assert left > 0, f"no {text!r} in {self.seen!r}"
+            if select.select([self.master], [], [], left)[0]:
+                try:
+                    self.seen += os.read(self.master, 65536).decode(errors="replace")
+                except OSError:
+                    pytest.fail(f"the session ended without {text!r}: {self.seen!r}")
+        before, _, self.seen = self.seen.partition(text)
+        return before
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+@pytest.fixture
+def on_terminal() -> Iterator[Callable[[list[str], dict[str, str]], Terminal]]:
+    """Run commands on terminals, and kill what still runs at the end."""
+    opened: list[Terminal] = []
+
+    def run(arguments: list[str], environment: dict[str, str]) -> Terminal:
+        opened.append(Terminal(arguments, environment))
+        return opened[-1]
+
+    yield run
+    for terminal in opened:
+        terminal.close()

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,7 +20,6 @@
 #define GRACE_DEFAULT 10
 #define GRACE_MAX 3600
 #define REAP_WAIT_MS 2000
-#define ANSWER_WAIT_MS 200
 
 enum source { OUT, ERR, CHILDREN, TIMER, CONTROL };
 
@@ -49,13 +47,28 @@ void watch_begin(void) {
         fatal("cannot watch the function: %s", strerror(errno));
 }
 
-/* The driver may learn that the host is connected only after the host's first line has come.
- * A host that does not listen must not hold up init: it waits for a moment, no more. */
-static void answer(const char *line) {
-    struct pollfd port = {.fd = control_fd, .events = POLLOUT};
+/* Answers that wait until the driver takes them: it may learn that the host is connected only
+ * after the host's first line has come. The port is non-blocking, so nobody holds up init. */
+static char answers[256];
+static size_t answers_size;
 
-    if (poll(&port, 1, ANSWER_WAIT_MS) > 0 && write(control_fd, line, strlen(line)) < 0)
-        return;
+static void answers_send(void) {
+    ssize_t sent = answers_size > 0 ? write(control_fd, answers, answers_size) : 0;
+
+    if (sent > 0) {
+        answers_size -= (size_t)sent;
+        memmove(answers, answers + sent, answers_size);
+    }
+}
+
+static void answer(const char *line) {
+    size_t size = strlen(line);
+
+    if (size <= sizeof(answers) - answers_size) {
+        memcpy(answers + answers_size, line, size);
+        answers_size += size;
+    }
+    answers_send();
 }
 
 static bool signal_send(pid_t pid, const char *name) {
@@ -166,7 +179,7 @@ int watch(struct function *function) {
     source_add(epoll, children_fd, CHILDREN, EPOLLIN);
     source_add(epoll, timer_fd, TIMER, EPOLLIN);
     /* Edge-triggered: the port says "hung up" all the time while the host is not connected. */
-    source_add(epoll, control_fd, CONTROL, EPOLLIN | EPOLLET);
+    source_add(epoll, control_fd, CONTROL, EPOLLIN | EPOLLOUT | EPOLLET);
     while (!over) {
         int count = epoll_wait(epoll, events, 8, -1);
 
@@ -188,6 +201,7 @@ int watch(struct function *function) {
                     kill(-1, SIGKILL);
                 break;
             case CONTROL:
+                answers_send();
                 control_read(function->pid);
                 break;
             }

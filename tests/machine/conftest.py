@@ -35,13 +35,6 @@ BUSYBOX = Path("/bin/busybox")
 
 
 @pytest.fixture(scope="session")
-def cache(request: pytest.FixtureRequest) -> Folders:
-    """Folders for what is built: kept from one run to the next, as it takes long to make."""
-    place = Path(request.config.cache.mkdir("mizzen"))  # type: ignore[union-attr]
-    return Folders(place / "state", place / "runtime")
-
-
-@pytest.fixture(scope="session")
 def folders() -> Iterator[Folders]:
     """Folders for machines, on a short path, gone after the run."""
     with tempfile.TemporaryDirectory(prefix="mizzen-test-") as place:

@@ -33,6 +33,8 @@ async def busybox() -> list[Entry]:
         cpio.directory("bin"),
         cpio.file("bin/busybox", data, 0o755),
         *(cpio.link(f"bin/{name}", "busybox") for name in names),
+        cpio.directory("etc"),  # so that ps shows users by the names the guest has for them
+        *(cpio.link(f"etc/{name}", f"/guest/etc/{name}") for name in ("passwd", "group")),
     ]
 
 

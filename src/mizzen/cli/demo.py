@@ -16,9 +16,9 @@ from mizzen.model.errors import Failure
 
 from . import attach, output
 
-LOOK = """\
+LOOK = r"""
 echo '# uname -a'; uname -a
-echo '# ps'; ps -o pid,user,args
+echo '# ps'; ps -o pid,user,args | grep -v '\[.*\]$'
 echo '# tail /log'; tail /log
 """
 """What is run in the VM when nobody is at a terminal."""

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import pty
-import select
 import signal
-import struct
 import subprocess
-import termios
 import time
 from pathlib import Path
 
@@ -19,53 +13,9 @@ import pytest
 pytestmark = pytest.mark.machine
 
 
-class Terminal:
-    """``mizzen attach`` on a terminal, as a person has it."""
-
-    def __init__(self, guest) -> None:
-        self.master, slave = pty.openpty()
-        self.resize(24, 80)
-        self.process = subprocess.Popen(
-            guest.arguments(),
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={**guest.environment, "TERM": "xterm"},
-            start_new_session=True,
-        )
-        os.close(slave)
-        self.seen = ""
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, keys: str) -> None:
-        os.write(self.master, keys.encode())
-
-    def wait_for(self, text: str, seconds: float = 60) -> str:
-        deadline = time.monotonic() + seconds
-        while text not in self.seen:
-            left = deadline - time.monotonic()
-            assert left > 0, f"no {text!r} in {self.seen!r}"
-            if select.select([self.master], [], [], left)[0]:
-                try:
-                    self.seen += os.read(self.master, 65536).decode(errors="replace")
-                except OSError:
-                    pytest.fail(f"the session ended without {text!r}: {self.seen!r}")
-        before, _, self.seen = self.seen.partition(text)
-        return before
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-
-
 @pytest.fixture
-def terminal(guest):
-    opened = Terminal(guest)
-    yield opened
-    opened.close()
+def terminal(guest, on_terminal):
+    return on_terminal(guest.arguments(), guest.environment)
 
 
 def test_the_status_of_a_command_comes_back_and_the_guest_runs_on(guest):
@@ -130,7 +80,6 @@ def test_a_terminal_has_size_job_control_and_interrupts(terminal):
     terminal.type("stty size\r")
     terminal.wait_for("24 80")
     terminal.resize(40, 132)
-    os.killpg(terminal.process.pid, signal.SIGWINCH)
     terminal.wait_for("# ")
     deadline = time.monotonic() + 60
     while True:

@@ -2,8 +2,10 @@
  * How stage 1 is entered and left.
  *
  * The kernel calls `entry` in place of a work item's function, with the item in rdi. Several items
- * may be hooked, so several CPUs may come: whoever switches the first hook back goes on, the
- * others jump to the function they were meant for and never return here.
+ * may be hooked, so several CPUs may come: whoever switches the first hook back while the host
+ * says "armed" goes on, the others jump to the function they were meant for and never return here.
+ * The host arms only when all hooks are in place, and disarms before it looks whether somebody
+ * has begun: so no hook is ever left behind, and nothing is wiped that runs.
  */
 #include "stage1.h"
 
@@ -11,18 +13,7 @@
 	.globl entry
 entry:
 	endbr64
-	lea entry(%rip), %rax
-	mov header + HEADER_HOOKS(%rip), %rcx
-	mov header + HEADER_HOOKS + 8(%rip), %rdx
-	lock cmpxchg %rdx, (%rcx)
-	je winner
-	/* the winner puts this item's own function back in a moment */
-1:	lea entry(%rip), %rax
-	cmp %rax, WORK_FUNC(%rdi)
-	jne 2f
-	pause
-	jmp 1b
-2:	jmp *WORK_FUNC(%rdi)
+	jmp begin
 	.org entry + HEADER_OFFSET, 0xcc
 
 	.globl header
@@ -37,6 +28,25 @@ header:
 	.skip HEADER_SIZE - 56
 
 	.section .text
+begin:
+	cmpq $0, header + HEADER_ARMED(%rip)
+	je loser
+	lea entry(%rip), %rax
+	mov header + HEADER_HOOKS(%rip), %rcx
+	mov header + HEADER_HOOKS + 8(%rip), %rdx
+	lock cmpxchg %rdx, (%rcx)
+	jne loser
+	cmpq $0, header + HEADER_ARMED(%rip)
+	jne winner
+	/* the item's own function, by the table: the item may still point here */
+loser:	lea WORK_FUNC(%rdi), %rax
+	lea header + HEADER_HOOKS(%rip), %rcx
+1:	cmp %rax, (%rcx)
+	je 2f
+	add $16, %rcx
+	jmp 1b
+2:	jmp *8(%rcx)
+
 winner:
 	sub $8, %rsp
 	call stage1

@@ -45,6 +45,7 @@ static bool make_devices(void) {
         {"/dev/null", 1, 3},    {"/dev/zero", 1, 5},  {"/dev/full", 1, 7}, {"/dev/random", 1, 8},
         {"/dev/urandom", 1, 9}, {"/dev/kmsg", 1, 11}, {"/dev/tty", 5, 0},
     };
+    umask(0);
     for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++)
         if (mknod(devices[i].path, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor)))
             return false;

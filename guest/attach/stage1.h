@@ -15,7 +15,8 @@
 
 /* offsets in struct header, for the assembler */
 #define HEADER_HOOKS 64
-#define HEADER_SIZE 280
+#define HEADER_ARMED 280
+#define HEADER_SIZE 288
 #define HEADER_REGION 56
 
 /* struct work_struct, include/linux/workqueue.h: data, list_head, func */
@@ -71,6 +72,8 @@ struct header {
     /* for the finish, which runs out of reach of a direct call */
     u64 mutex_lock, mutex_unlock, text_poke, vfree;
     char token[40]; /* argument of stage 2, 32 hex digits */
+    /* Written by the host: 1 once every hook is in place, 0 before it takes them back. */
+    u64 armed;
 };
 
 #define HELLO_MAX 3072
@@ -90,6 +93,7 @@ struct report {
 _Static_assert(__builtin_offsetof(struct header, region) == HEADER_REGION, "header");
 _Static_assert(__builtin_offsetof(struct header, hooks) == HEADER_HOOKS, "header");
 _Static_assert(__builtin_offsetof(struct report, vfree) == REPORT_VFREE, "report");
+_Static_assert(__builtin_offsetof(struct header, armed) == HEADER_ARMED, "header");
 _Static_assert(sizeof(struct header) == HEADER_SIZE, "header");
 _Static_assert(sizeof(struct report) <= PAGE, "report");
 #endif

@@ -74,6 +74,8 @@ class Session:
         payload = channel.start_payload(arguments, ENVIRONMENT + environment, streams.terminal)
         if len(payload) > FRAME_MAX:
             raise Failure("cannot run the command", "it has more than 32 KiB of arguments")
+        if len(arguments) + len(ENVIRONMENT) + len(environment) > channel.STRINGS_MAX:
+            raise Failure("cannot run the command", "it has more than 1000 arguments")
         self._send(FrameType.START, payload)
         with _wakeup() as (wakeup, seen):
             return self._pump(streams, wakeup, seen)

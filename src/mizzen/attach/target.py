@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
-import socket
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from mizzen.host import capabilities
 from mizzen.host.capabilities import Capability
@@ -24,6 +24,9 @@ from .memory.shared import SharedMemory
 
 CANDIDATES = 6
 """A hypervisor's RAM is among its largest mappings."""
+
+MOST = 2 << 30
+"""Bytes of RAM up to which every machine type of QEMU has it in one piece, from address 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,13 @@ def _open(what: str, process: ProcessId, confine: Callable[[], None], stack: Exi
     confine()
     for memory in memories:
         kernel = image.find(memory)
+        if kernel is not None and memory.size > MOST:
+            raise Failure(
+                what,
+                f"its guest has {memory.size >> 20} MiB of RAM, and above {MOST >> 20} MiB it may"
+                " lie around a hole, which this release does not follow",
+                f"give it at most {MOST >> 20} MiB",
+            )
         if kernel is not None:
             return Guest(process, pidfd, kernel)
     raise _no_kernel(what, sum(memory.size for memory in memories))
@@ -116,26 +126,26 @@ def _no_kernel(what: str, size: int) -> Failure:
 
 @contextmanager
 def _alone(process: ProcessId) -> Iterator[None]:
-    """Hold the one name that stands for this guest; the kernel frees it when we end."""
-    name = f"\0mizzen-attach-{process.pid}-{process.start}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as holder:
+    """Hold the guest's lock: on its /proc/PID/maps, which only those may open who may enter.
+
+    Nothing is left behind, and the lock goes with whoever holds it.
+    """
+    with open(f"/proc/{process.pid}/maps", "rb") as file:  # noqa: PTH123 - it is no real file
         try:
-            holder.bind(name)
-        except OSError:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             raise Failure(
                 f"cannot attach to pid {process.pid}",
-                f"{_holder(name)} is attached to it already",
+                f"{_holder(os.fstat(file.fileno()).st_ino)} is attached to it already",
                 "leave that session first",
             ) from None
-        holder.listen(1)
         yield
 
 
-def _holder(name: str) -> str:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
-        try:
-            caller.connect(name)
-            credentials = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        except OSError:
-            return "another process"
-        return f"process {struct.unpack('3i', credentials)[0]}"
+def _holder(inode: int) -> str:
+    """Return who holds a lock; a line of /proc/locks ends in PID MAJOR:MINOR:INODE START END."""
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if "FLOCK" in fields and fields[-3].endswith(f":{inode}"):
+            return f"process {fields[-4]}"
+    return "another process"

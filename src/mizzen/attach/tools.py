@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from pathlib import Path
 
 from mizzen.host import cpio
 from mizzen.host.cpio import Entry
+from mizzen.host.files import explained
 from mizzen.host.process import run, which
 from mizzen.model.errors import Failure
 
+SIZE_MAX = 1 << 30
+"""Bytes of tools: they go into the guest's memory, and through ours."""
 ELF_INTERPRETER = b"/lib64/ld-linux"
 
 
@@ -38,6 +40,18 @@ async def busybox() -> list[Entry]:
     ]
 
 
-def folder(path: Path) -> Iterable[Entry]:
-    """Return the tools in a folder, which holds a root file system: bin, lib and so on."""
-    return cpio.tree(path)
+def folder(path: Path) -> list[Entry]:
+    """Return the tools in a folder, which holds a root file system: bin, lib and so on.
+
+    They are read at once, while we still may. Raises Failure if they cannot be or are too large.
+    """
+    what = f"cannot take the tools in {path}"
+    with explained(what):
+        size = sum(file.lstat().st_size for file in path.rglob("*"))
+        if size > SIZE_MAX:
+            raise Failure(
+                what,
+                f"they have {size >> 20} MiB, and guests are given at most {SIZE_MAX >> 20}",
+                "bring a smaller image",
+            )
+        return list(cpio.tree(path))

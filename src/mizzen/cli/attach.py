@@ -48,29 +48,30 @@ def attach(
     environment = [f"TERM={os.environ.get('TERM', 'dumb')}"] if interactive else []
 
     began = time.monotonic()
+    with contextlib.ExitStack() as stack:
 
-    def greet(entered: Entered) -> None:
-        if not interactive or command:
-            return
-        took = time.monotonic() - began
-        log = ", what its function wrote last at /log" if where.log else ""
-        output.console.print(
-            f"[bold]{entered.name}[/], Linux {entered.release}, entered in {took:.1f} s.\r\n"
-            f"Its files are at /guest{log}.\r\n"
-            "Leave with exit or Ctrl-D; if the guest hangs, type Enter ~ .\r",
-            soft_wrap=True,
-        )
-        sys.stdout.flush()
+        def greet(entered: Entered) -> None:
+            if not interactive:
+                return
+            if not command:
+                _greet(entered, time.monotonic() - began, log=where.log is not None)
+            # Only now: until here Ctrl-C is for us.
+            stack.enter_context(terminal.raw(0))
 
-    with terminal.raw(0) if interactive else contextlib.nullcontext():
         return control.enter(
-            where,
-            list(command),
-            environment,
-            brought=brought,
-            streams=streams,
-            greet=greet,
+            where, list(command), environment, brought=brought, streams=streams, greet=greet
         )
+
+
+def _greet(entered: Entered, seconds: float, *, log: bool) -> None:
+    more = ", what its function wrote last at /log" if log else ""
+    output.console.print(
+        f"[bold]{entered.name}[/], Linux {entered.release}, entered in {seconds:.1f} s.\n"
+        f"Its files are at /guest{more}.\n"
+        "Leave with exit or Ctrl-D; if the guest hangs, type Enter ~ .",
+        soft_wrap=True,
+    )
+    sys.stdout.flush()
 
 
 def in_own_process(target: str) -> int:

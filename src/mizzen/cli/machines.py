@@ -17,13 +17,16 @@ from mizzen.control import machines as control
 from mizzen.host.paths import folders
 from mizzen.machines import logs as machine_logs
 from mizzen.machines.registry import ENDED, Registry
-from mizzen.model.errors import Failure
+from mizzen.model.errors import Failure, UsageError
 from mizzen.model.log import LogLine, Stream
 from mizzen.model.machine import Accel, Machine, MachineState
 
 from . import output, terminal
 
 app = cyclopts.App(name="machines", help="Start, watch and stop virtual machines.")
+
+GRACE_MAX = 3600
+"""Seconds that init waits at most."""
 
 COLOURS = {
     MachineState.STARTING: "yellow",
@@ -222,6 +225,10 @@ def stop(
     json
         Print the machine as JSON.
     """
+    if not 0 <= grace <= GRACE_MAX:
+        raise UsageError(
+            f"cannot wait {grace} s", "that is out of range", f"give 0 to {GRACE_MAX} seconds"
+        )
     with control.registry(folders()) as registry:
         machine = asyncio.run(registry.stop(name, grace))
     if json:

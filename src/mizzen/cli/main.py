@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import sys
+from types import FrameType
 
 import cyclopts
 
@@ -28,10 +30,11 @@ app.command(doctor.doctor)
 
 def main() -> None:
     """Run the command line and exit with its status: 0 done, 1 failed, 2 wrong usage."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    output.never_choke()
+    output.have_standard_streams()
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         status = app(print_error=False, exit_on_error=False)
+        sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         output.fail(" ".join(str(error).split()).rstrip(".") + "; see: mizzen --help")
         status = 2
@@ -44,10 +47,19 @@ def main() -> None:
     except KeyboardInterrupt:
         status = 130
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has gone; Python must not complain of it
+        output.abandon(sys.stderr)  # whoever read the output has gone
         status = 141
+    except (OSError, sqlite3.Error) as error:
+        output.fail(f"cannot go on: {error}; check the disk's space and permissions")
+        status = 1
+    output.abandon(sys.stdout)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signal module's shape
-    raise KeyboardInterrupt
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's shape
+    """Do as Ctrl-C does: asyncio makes that a cancellation, which cleans up."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    if callable(interrupt):
+        interrupt(signal.SIGINT, frame)
+    else:
+        raise KeyboardInterrupt

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TextIO
 
 import msgspec
 from rich import box
@@ -22,11 +25,26 @@ console = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
 
 
-def never_choke() -> None:
-    """Print a question mark for what this terminal's encoding cannot say."""
+def have_standard_streams() -> None:
+    """Open what was closed, and print a question mark for what an encoding cannot say.
+
+    A descriptor 0 to 2 that is closed would become the next file that is opened.
+    """
+    while (free := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(free, True)  # noqa: FBT003
+    os.close(free)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def abandon(stream: TextIO) -> None:
+    """Close a stream, whether or not it takes what is left: Python must not complain of it."""
+    with contextlib.suppress(OSError):
+        stream.close()
 
 
 def fail(line: str) -> None:

@@ -68,7 +68,8 @@ async def connect(path: Path, what: str) -> None:
             sys.stdout.buffer.flush()
 
     with raw(0):
-        loop.add_reader(0, typed)
+        with contextlib.suppress(PermissionError):  # a file says nothing by itself: only show
+            loop.add_reader(0, typed)
         showing = asyncio.create_task(show())
         leaving = asyncio.create_task(left.wait())
         try:

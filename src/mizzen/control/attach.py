@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,22 +10,23 @@ from itertools import chain
 from pathlib import Path
 
 from mizzen.attach import session, target, tools
+from mizzen.attach.memory.physical import BadAddress
 from mizzen.attach.session import Streams
 from mizzen.builders import image
 from mizzen.host import capabilities, cpio
 from mizzen.host.capabilities import Capability
 from mizzen.host.cpio import Entry
 from mizzen.host.paths import Folders
-from mizzen.machines import logs
 from mizzen.model.errors import Failure, UsageError
+from mizzen.model.log import parse_cri
 from mizzen.model.machine import MachineState
 from mizzen.model.progress import Report
 
 from . import incidents, machines
 
 SHELL = ["sh"]
-LAST_LINES = 200
-"""Lines of a function's log that a session finds in /log."""
+LAST_BYTES = 64 << 10
+"""How much of a function's log a session finds in /log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def resolve(folders: Folders, text: str) -> Target:
     """
     if text.startswith("incident/"):
         number = text.removeprefix("incident/")
-        if not number.isdecimal():
+        if not re.fullmatch(r"[1-9][0-9]{0,17}", number):
             raise UsageError(
                 f"cannot attach to {text}", "that is no incident's id", "write incident/NUMBER"
             )
@@ -75,12 +76,16 @@ def resolve(folders: Folders, text: str) -> Target:
             f"it is {machine.state}",
             f"see: mizzen machines show {text}",
         )
-    return Target(text, machine.pid, asyncio.run(_last_lines(registry.files(text).log)))
+    return Target(text, machine.pid, _last_lines(registry.files(text).log))
 
 
-async def _last_lines(log: Path) -> str:
-    lines = [line.text async for line in logs.records(log, lambda: False)]
-    return "".join(f"{line}\n" for line in lines[-LAST_LINES:])
+def _last_lines(log: Path) -> str:
+    """Return the end of a log, which may be large, as plain lines."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+        text = file.read().decode(errors="replace")
+    lines = filter(None, map(parse_cri, text.splitlines()))
+    return "".join(f"{line.text}\n" for line in lines)
 
 
 async def gather(named: str | None, folders: Folders, report: Report) -> Iterable[Entry]:
@@ -113,7 +118,12 @@ def enter(
     def confine() -> None:
         capabilities.keep_only(Capability.SYS_PTRACE)
 
-    with target.opened(where.pid, confine) as guest, session.opened(guest) as opened:
-        opened.send_tools(brought)
-        greet(Entered(where.name, guest.kernel.release))
-        return opened.run(command or SHELL, environment, streams)
+    try:
+        with target.opened(where.pid, confine) as guest, session.opened(guest) as opened:
+            opened.send_tools(brought)
+            greet(Entered(where.name, guest.kernel.release))
+            return opened.run(command or SHELL, environment, streams)
+    except BadAddress as error:
+        raise Failure(
+            f"cannot attach to {where.name}", f"what the guest tells leads nowhere: {error}"
+        ) from error

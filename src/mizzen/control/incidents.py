@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from mizzen.host.paths import Folders
 from mizzen.host.process import ProcessId, find_by_identity
 from mizzen.model.errors import Failure
@@ -12,7 +14,8 @@ from mizzen.store.database import connect
 
 def all_incidents(folders: Folders, source: str | None = None) -> list[Incident]:
     """Return incidents, of one source or all, the one seen last first."""
-    found = incidents.everything(connect(folders.database))
+    with closing(connect(folders.database)) as connection:
+        found = incidents.everything(connection)
     return [one for one in found if source is None or one.source == source]
 
 
@@ -21,7 +24,8 @@ def incident(folders: Folders, number: int) -> Incident:
 
     Raises Failure if there is none.
     """
-    found = incidents.find(connect(folders.database), number)
+    with closing(connect(folders.database)) as connection:
+        found = incidents.find(connection, number) if number < 1 << 63 else None
     if found is None:
         raise Failure(
             f"cannot find incident {number}", "there is none", "see: mizzen incidents list"
@@ -40,7 +44,8 @@ def target(folders: Folders, of: Incident) -> str:
         raise Failure(what, f"the unit {name} wrote it, and named no VM", "name one: mizzen attach")
     if kind == "vm":
         return f"pid:{_hypervisor(what, name).pid}"
-    machine = machines.find(connect(folders.database), of.source)
+    with closing(connect(folders.database)) as connection:
+        machine = machines.find(connection, of.source)
     if machine is None:
         raise Failure(what, f"the machine {of.source} is gone")
     if not ProcessId(machine.pid, machine.pid_start).alive:

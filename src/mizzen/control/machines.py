@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mizzen.builders import image, kernel
 from mizzen.host.paths import Folders
+from mizzen.machines.checks import check_size
 from mizzen.machines.qemu import accel
 from mizzen.machines.qemu.driver import QemuDriver
 from mizzen.machines.registry import Registry
@@ -52,6 +53,7 @@ async def start(wish: Wish, folders: Folders, report: Report) -> Machine:
     Its kernel boots then; what the function does shows in its log. Raises Failure.
     """
     name = check_name(wish.name) if wish.name else name_for(wish.source)
+    check_size(name, wish.memory, wish.vcpus, wish.publish)  # before a build that takes minutes
     chosen = kernel.user_kernel(wish.kernel) if wish.kernel else None
     built = await image.build(wish.source, kernel=chosen, folders=folders, report=report)
     with contextlib.closing(database.connect(folders.database)) as connection:

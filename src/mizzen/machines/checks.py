@@ -19,29 +19,35 @@ BZIMAGE_MAGIC = 0x202
 """Offset of "HdrS" (Documentation/arch/x86/boot.rst)."""
 
 
-def check(spec: MachineSpec) -> None:
-    """Raise Failure if this machine cannot run."""
-    what = f"cannot start machine {check_name(spec.name)}"
-    if not 1 <= spec.vcpus <= VCPUS_MAX:
-        raise UsageError(what, f"{spec.vcpus} virtual CPUs", f"ask for 1 to {VCPUS_MAX}")
-    if spec.memory < MEMORY_MIN:
+def check_size(name: str, memory: int, vcpus: int, publish: tuple[tuple[int, int], ...]) -> None:
+    """Raise Failure if no machine of this size can run here, whatever it boots."""
+    what = f"cannot start machine {check_name(name)}"
+    if not 1 <= vcpus <= VCPUS_MAX:
+        raise UsageError(what, f"{vcpus} virtual CPUs", f"ask for 1 to {VCPUS_MAX}")
+    if memory < MEMORY_MIN:
         raise UsageError(
-            what, f"{spec.memory} MiB of memory are too few", f"ask for {MEMORY_MIN} or more"
+            what, f"{memory} MiB of memory are too few", f"ask for {MEMORY_MIN} or more"
         )
     available = _available()
-    if spec.memory > available:
+    if memory > available:
         raise Failure(
             what,
-            f"it wants {spec.memory} MiB of memory and {available} MiB are free",
+            f"it wants {memory} MiB of memory and {available} MiB are free",
             "ask for less with --memory, or stop other machines",
         )
+    for host, guest in publish:
+        _check_port(what, host, guest)
+
+
+def check(spec: MachineSpec) -> None:
+    """Raise Failure if this machine cannot run."""
+    check_size(spec.name, spec.memory, spec.vcpus, spec.publish)
+    what = f"cannot start machine {spec.name}"
     with explained(what):
         check_kernel(spec.kernel, what)
         for path in (spec.initramfs, spec.root):
             if path is not None:
                 path.open("rb").close()
-    for host, guest in spec.publish:
-        _check_port(what, host, guest)
 
 
 def check_kernel(path: Path, what: str) -> None:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from mizzen.attach import target
-from mizzen.attach.inject import hooks
+from mizzen.attach.inject import entry, hooks
 
 pytestmark = pytest.mark.machine
 
@@ -112,3 +112,40 @@ def test_a_paused_guest_is_refused_and_unharmed(guest):
     assert done.stderr.count(b"\n") == 1
     assert seen_outside(guest) == (text, slots)
     assert guest.attach("true").returncode == 0
+
+
+def paused_after_first(function, seconds: float):
+    """Stand for a host that is preempted at the worst moment, and a guest that goes on."""
+    calls = iter(range(1 << 30))
+
+    def paused(*arguments):
+        result = function(*arguments)
+        if next(calls) == 0:
+            time.sleep(seconds)  # long enough for the guest's work items to come round
+        return result
+
+    return paused
+
+
+def test_a_guest_that_runs_a_hook_before_the_others_are_in_place_is_unharmed(guest, monkeypatch):
+    text, slots = seen_outside(guest)
+    monkeypatch.setattr(hooks, "write_word", paused_after_first(hooks.write_word, 3))
+    with target.opened(guest.process.pid) as opened:
+        entry.start(opened.kernel, "0" * 32, opened.check)
+    wait_until_text_is(guest, text)
+    assert seen_outside(guest)[1] == slots
+    assert guest.console.run("echo alive") == "alive"
+
+
+def test_a_guest_that_runs_a_hook_while_it_is_taken_back_is_unharmed(guest, monkeypatch):
+    text, slots = seen_outside(guest)
+
+    def give_up() -> None:
+        monkeypatch.setattr(hooks, "read_word", paused_after_first(hooks.read_word, 3))
+        raise KeyboardInterrupt
+
+    with target.opened(guest.process.pid) as opened, pytest.raises(KeyboardInterrupt):
+        entry.start(opened.kernel, "0" * 32, give_up)
+    wait_until_text_is(guest, text)
+    assert seen_outside(guest)[1] == slots
+    assert guest.console.run("echo alive") == "alive"

@@ -16,9 +16,11 @@ from .hooks import HOOKS_MAX, Hook
 
 MAGIC = 0x315A4D
 HEADER_OFFSET = 64
-HEADER = struct.Struct(f"<8Q {2 * HOOKS_MAX}Q Q 5Q 40s")
+HEADER = struct.Struct(f"<8Q {2 * HOOKS_MAX}Q Q 5Q 40s Q")
 REGION_OFFSET = HEADER_OFFSET + 7 * 8
 """Where the guest tells the address of its region."""
+ARMED_OFFSET = HEADER_OFFSET + HEADER.size - 8
+"""Where the host says that every hook is in place."""
 JUMP = b"\xe9"
 
 REPORT_OFFSET = 2 * 4096
@@ -96,5 +98,6 @@ def build(
             for name in ("text_mutex", "mutex_lock", "mutex_unlock", "text_poke", "vfree")
         ),
         token.encode(),
+        0,
     )
     return bytes(blob)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from mizzen.attach.kernel.image import Kernel
 from mizzen.attach.memory.physical import BadAddress, read_word, write_word
@@ -45,18 +47,19 @@ def start(kernel: Kernel, token: str, check: Callable[[], None]) -> bytes:
     entry = padding.choose(kernel, blob.total_size(*parts))
     found = hooks.find(kernel)
     code = blob.build(*parts, kernel=kernel, entry=entry, hooks=found, token=token)
+    armed = kernel.physical(entry) + blob.ARMED_OFFSET
     hooked = False
     try:
         kernel.memory.write(kernel.physical(entry), code)
         hooked = True
-        hooks.switch(kernel, found, entry)
+        hooks.switch(kernel, found, entry, armed)
         region = _wait_for_region(kernel, entry, found, check)
         report = _wait_for_report(kernel, region, check)
-        write_word(kernel.memory, kernel.tables.physical(region + blob.ACKNOWLEDGED_OFFSET), 1)
+        _acknowledge(kernel, entry, region)
     except BaseException:
-        # Once stage 1 has begun, it puts everything back itself.
-        if not hooked or hooks.restore(kernel, found, entry):
-            _wipe(kernel, entry, len(code))
+        with _undisturbed():  # once stage 1 has begun, it puts everything back itself
+            if not hooked or hooks.restore(kernel, found, entry, armed):
+                _wipe(kernel, entry, len(code))
         raise
     if report.state != State.READY:
         raise _failure(report)
@@ -100,6 +103,22 @@ def _wait_for_report(kernel: Kernel, region: int, check: Callable[[], None]) -> 
         f"stage 2 did not start within {START_SECONDS} s",
         "try again when the guest is less busy",
     )
+
+
+def _acknowledge(kernel: Kernel, entry: int, region: int) -> None:
+    """Let stage 1 go, unless it has given up waiting and its region is no longer ours."""
+    if read_word(kernel.memory, kernel.physical(entry) + blob.REGION_OFFSET) == region:
+        write_word(kernel.memory, kernel.tables.physical(region + blob.ACKNOWLEDGED_OFFSET), 1)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold signals back: the block leaves the guest as it was."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _wipe(kernel: Kernel, entry: int, size: int) -> None:

@@ -78,17 +78,22 @@ def work_items(data: bytes, address: int, function: int) -> list[int]:
     return found
 
 
-def switch(kernel: Kernel, hooks: list[Hook], entry: int) -> None:
-    """Point every hook to entry; the first one first, as stage 1 asks."""
+def switch(kernel: Kernel, hooks: list[Hook], entry: int, armed: int) -> None:
+    """Point every hook to entry, then arm it.
+
+    armed: physical address of the word that tells stage 1 whether it may begin.
+    """
     for hook in hooks:
         write_word(kernel.memory, hook.physical, entry)
+    write_word(kernel.memory, armed, 1)
 
 
-def restore(kernel: Kernel, hooks: list[Hook], entry: int) -> bool:
-    """Put back what still points to entry.
+def restore(kernel: Kernel, hooks: list[Hook], entry: int, armed: int) -> bool:
+    """Disarm, and put back what still points to entry.
 
-    Returns False if the first no longer did: then stage 1 has begun and restores them itself.
+    Returns False if stage 1 had begun before: then it restores them itself.
     """
+    write_word(kernel.memory, armed, 0)
     begun = read_word(kernel.memory, hooks[0].physical) != entry
     for hook in hooks:
         if read_word(kernel.memory, hook.physical) == entry:

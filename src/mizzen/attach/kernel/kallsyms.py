@@ -186,6 +186,8 @@ def _names_before(
 ) -> _Names | None:
     # What follows markers may look like one more, so the count is taken from num_syms.
     for used in range(len(markers), max(len(markers) - 3, 1), -1):
+        if not budget.spend(LAST_NAMES // 4):
+            return None
         latest = markers_start - markers[used - 1]
         for position in range(_aligned(max(latest - LAST_NAMES, 0), 4), max(latest, 0), 4):
             (count,) = struct.unpack_from("<I", window, position)

@@ -54,12 +54,15 @@ def attach(
             return
         took = time.monotonic() - began
         log = ", what its function wrote last at /log" if where.log else ""
-        output.console.print(
-            f"[bold]{entered.name}[/], Linux {entered.release}, entered in {took:.1f} s.\r\n"
-            f"Its files are at /guest{log}.\r\n"
-            "Leave with exit or Ctrl-D; if the guest hangs, type Enter ~ .\r",
-            soft_wrap=True,
-        )
+        with output.console.capture() as greeting:
+            output.console.print(
+                f"[bold]{entered.name}[/], Linux {entered.release}, entered in {took:.1f} s.\n"
+                f"Its files are at /guest{log}.\n"
+                "Leave with exit or Ctrl-D; if the guest hangs, type Enter ~ .",
+                soft_wrap=True,
+            )
+        # The terminal is raw, and rich takes every return out of what it prints.
+        sys.stdout.write(greeting.get().replace("\n", "\r\n"))
         sys.stdout.flush()
 
     with terminal.raw(0) if interactive else contextlib.nullcontext():

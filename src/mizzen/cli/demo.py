@@ -55,4 +55,4 @@ def _tell(stage: Stage) -> None:
     line.append(f"{stage.name:<9}", "bold green")
     line.append(stage.told)
     line.append(f"  {stage.seconds:.1f} s", "dim")
-    output.console.print(line, soft_wrap=True)
+    output.tell(line)

@@ -53,6 +53,11 @@ def fail(line: str) -> None:
     errors.print(line, markup=False, soft_wrap=True)
 
 
+def tell(line: Text) -> None:
+    """Print a line on stdout; where stdout and stderr are terminals, above the bars."""
+    (errors if console.is_terminal and errors.is_terminal else console).print(line, soft_wrap=True)
+
+
 def as_json(value: object) -> None:
     """Print a value as one JSON document."""
     encoded = msgspec.json.encode(value, enc_hook=str)

@@ -20,6 +20,8 @@ imports:
 
 	import vzalloc, "vzalloc|vzalloc_noprof"
 	import vfree, "vfree"
+	import find_vm_area, "find_vm_area"
+	import set_memory_ro, "set_memory_ro"
 	import set_memory_x, "set_memory_x"
 	import text_poke, "text_poke"
 	import mutex_lock, "mutex_lock"

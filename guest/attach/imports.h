@@ -8,10 +8,13 @@
 struct file;
 struct path;
 struct pt_regs;
+struct vm_struct;
 struct file_system_type;
 
 void *vzalloc(unsigned long size);
 void vfree(const void *address);
+struct vm_struct *find_vm_area(const void *address);
+int set_memory_ro(unsigned long address, int pages);
 int set_memory_x(unsigned long address, int pages);
 void *text_poke(void *address, const void *code, unsigned long size);
 void mutex_lock(void *mutex);

@@ -32,6 +32,13 @@ struct pt_regs {
     u64 before[14], di, after[6];
 };
 
+/* include/linux/vmalloc.h; so since 5.3 */
+#define VM_FLUSH_RESET_PERMS 0x100
+struct vm_struct {
+    void *next, *addr;
+    u64 size, flags;
+};
+
 static int is_error(const void *pointer) {
     return (u64)pointer >= (u64)-4095;
 }
@@ -69,7 +76,15 @@ static u64 prepare_region(void) {
     report->mutex_unlock = header.mutex_unlock;
     report->text_poke = header.text_poke;
     report->vfree = header.vfree;
-    if (set_memory_x((u64)region, 1)) {
+    /* Never writable and executable at once: the kernel warns of it. Taking the right to write
+     * touches the direct map as well; this flag makes vfree give it back, as for BPF programs. */
+    struct vm_struct *area = find_vm_area(region);
+    if (!area || area->addr != region) {
+        vfree(region);
+        return 0;
+    }
+    area->flags |= VM_FLUSH_RESET_PERMS;
+    if (set_memory_ro((u64)region, 1) || set_memory_x((u64)region, 1)) {
         vfree(region);
         return 0;
     }

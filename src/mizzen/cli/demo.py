@@ -18,7 +18,7 @@ from . import attach, output
 
 LOOK = r"""
 echo '# uname -a'; uname -a
-echo '# ps'; ps -o pid,user,args | grep -v '\[.*\]$'
+echo '# ps'; ps -o pid,user,args | grep -v -e '\[.*\]$' -e 'sh -c' -e grep
 echo '# tail /log'; tail /log
 """
 """What is run in the VM when nobody is at a terminal."""
@@ -52,7 +52,7 @@ async def _demo(*, interactive: bool) -> None:
 
 def _tell(stage: Stage) -> None:
     line = Text("  ")
-    line.append(f"{stage.name:<9}", "bold green")
+    line.append(f"{stage.name:<10}", "bold green")
     line.append(stage.told)
     line.append(f"  {stage.seconds:.1f} s", "dim")
     output.tell(line)

@@ -28,6 +28,8 @@ mount -t devtmpfs dev /dev
 exec setsid sh -c 'exec </dev/ttyS0 >/dev/ttyS0 2>&1; stty -echo; echo ready; exec sh -i'
 """
 BOOT_SECONDS = 120
+WARNINGS = "dmesg -r | grep '^<[0-4]>' | grep -v rcu_tasks_wait_gp"
+"""What the kernel complains of; of its grace periods it does when it was paused for long."""
 ANSWER_SECONDS = 60
 
 
@@ -156,7 +158,9 @@ def guest(request, kernel_of, tmp_path_factory) -> Iterator[Guest]:
     """A running guest of Linux 6.1 and of 6.12, shared by the tests of this folder."""
     folder = tmp_path_factory.mktemp("guest") / request.param
     with ready(kernel_of(request.param).path, folder) as running:
+        before = running.console.run(WARNINGS)
         yield running
+        assert running.console.run(WARNINGS) == before
 
 
 @pytest.fixture

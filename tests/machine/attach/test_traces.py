@@ -11,6 +11,7 @@ import pytest
 
 from mizzen.attach import target
 from mizzen.attach.inject import entry, hooks
+from mizzen.model.errors import Failure
 
 pytestmark = pytest.mark.machine
 
@@ -20,7 +21,7 @@ echo mounts; cat /proc/mounts
 echo files; find / -xdev | sort | grep -v ^/proc
 echo devices; find /dev | sort | sha256sum
 echo tainted; cat /proc/sys/kernel/tainted
-echo log; dmesg | sha256sum
+echo log; dmesg -r | grep '^<[0-4]>'
 """
 WIPE_SECONDS = 60
 
@@ -149,3 +150,29 @@ def test_a_guest_that_runs_a_hook_while_it_is_taken_back_is_unharmed(guest, monk
     wait_until_text_is(guest, text)
     assert seen_outside(guest)[1] == slots
     assert guest.console.run("echo alive") == "alive"
+
+
+def test_hooks_of_a_host_that_was_killed_before_arming_are_taken_back(guest):
+    text, slots = seen_outside(guest)
+    child = os.fork()
+    if not child:
+        hooks.write_word = dies_when_armed(hooks.write_word)
+        with target.opened(guest.process.pid) as opened:
+            entry.start(opened.kernel, "0" * 32, opened.check)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    with pytest.raises(Failure, match="none of the work items"):
+        seen_outside(guest)  # for they all lead to code that never begins
+    assert guest.console.run("echo alive") == "alive"
+    assert guest.attach("true").returncode == 0
+    wait_until_text_is(guest, text)
+    assert seen_outside(guest)[1] == slots
+
+
+def dies_when_armed(write_word):
+    def write(memory, address, value):
+        if value == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write_word(memory, address, value)
+
+    return write

@@ -6,6 +6,7 @@ Mirrors guest/attach/stage1.h.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -58,6 +59,25 @@ def read_report(data: bytes) -> Report:
     state, step, error, hello_size = fields[7], fields[8], fields[9], fields[13]
     hello = data[REPORT.size : REPORT.size + min(hello_size, HELLO_MAX)]
     return Report(state, step, error, hello)
+
+
+def stale(text: bytes, address: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Yield the blobs that lie in the kernel's text and have not begun.
+
+    Each as its address, its size, and (slot, original) of its hooks.
+    """
+    magic = MAGIC.to_bytes(8, "little")
+    place = text.find(magic)
+    while place >= 0:
+        entry = address + place - HEADER_OFFSET
+        if not entry % 4096 and len(text) - place >= HEADER.size:
+            fields = HEADER.unpack_from(text, place)
+            size, region, pairs = fields[1], fields[7], fields[8 : 8 + 2 * HOOKS_MAX]
+            count = fields[8 + 2 * HOOKS_MAX]
+            if not region and count <= HOOKS_MAX and entry + size <= address + len(text):
+                words = pairs[: 2 * count]
+                yield entry, size, list(zip(words[::2], words[1::2], strict=True))
+        place = text.find(magic, place + 1)
 
 
 def total_size(stage1: bytes, stage2: bytes) -> int:

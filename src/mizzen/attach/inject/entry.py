@@ -44,7 +44,9 @@ def start(kernel: Kernel, token: str, check: Callable[[], None]) -> bytes:
         raise Failure(
             "cannot attach", f"{error.filename} is missing", "run: make -C guest"
         ) from error
-    entry = padding.choose(kernel, blob.total_size(*parts))
+    address, text = kernel.read_image("_stext", "_etext")
+    _recover(kernel, text, address)
+    entry = padding.choose(kernel, text, address, blob.total_size(*parts))
     found = hooks.find(kernel)
     code = blob.build(*parts, kernel=kernel, entry=entry, hooks=found, token=token)
     armed = kernel.physical(entry) + blob.ARMED_OFFSET
@@ -64,6 +66,18 @@ def start(kernel: Kernel, token: str, check: Callable[[], None]) -> bytes:
     if report.state != State.READY:
         raise _failure(report)
     return report.hello
+
+
+def _recover(kernel: Kernel, text: bytes, address: int) -> None:
+    """Take back the hooks of a host that was killed before stage 1 had begun.
+
+    Nobody else is attaching, since we hold the guest's lock.
+    """
+    for entry, size, pairs in blob.stale(text, address):
+        left = [hooks.Hook("", slot, kernel.physical(slot), original) for slot, original in pairs]
+        armed = kernel.physical(entry) + blob.ARMED_OFFSET
+        if left and hooks.restore(kernel, left, entry, armed):
+            _wipe(kernel, entry, size)
 
 
 def _wait_for_region(

@@ -45,6 +45,13 @@ def find(kernel: Kernel) -> list[Hook]:
         function = kernel.symbols.by_name.get(name)
         if function is None:
             continue
+        if f"__cfi_{name}" in kernel.symbols.by_name:
+            raise Failure(
+                "cannot attach",
+                "the guest's kernel checks indirect calls (CONFIG_CFI_CLANG), which our code"
+                " would not pass",
+                "use a kernel without it",
+            )
         for address, data in sections:
             for slot in work_items(data, address, function):
                 physical = kernel.physical(slot)

@@ -31,13 +31,14 @@ def places(text: bytes, address: int, size: int) -> list[int]:
     return found
 
 
-def choose(kernel: Kernel, size: int) -> int:
+def choose(kernel: Kernel, text: bytes, address: int, size: int) -> int:
     """Return the virtual address of size bytes of padding, chosen at random.
+
+    text, address: the kernel's text and where it begins.
 
     Random, so that what an attach left behind that could not clean up is not met again.
     Raises Failure if the kernel has none.
     """
-    address, text = kernel.read_image("_stext", "_etext")
     candidates = places(text, address, size)
     while candidates:
         place = candidates.pop(secrets.randbelow(len(candidates)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mizzen.attach.inject import hooks, padding
+from mizzen.attach.inject import blob, hooks, padding
 
 KERNEL = 0xFFFF_FFFF_8100_0000
 
@@ -36,3 +36,12 @@ def test_a_pointer_at_an_odd_place_is_none():
     listed = (KERNEL + 0x5000).to_bytes(8, "little") * 2
     data = bytes(3) + bytes(8) + listed + function.to_bytes(8, "little")
     assert hooks.work_items(data, KERNEL, function) == []
+
+
+@given(st.binary(max_size=600), st.integers(0, 3 * 4096))
+def test_what_looks_like_a_blob_is_read_or_passed_over(noise, place):
+    text = bytes(place) + blob.MAGIC.to_bytes(8, "little") + noise
+    for entry, size, pairs in blob.stale(text, KERNEL):
+        assert entry % 4096 == 0
+        assert entry + size <= KERNEL + len(text)
+        assert len(pairs) <= hooks.HOOKS_MAX

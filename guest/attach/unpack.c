@@ -57,8 +57,13 @@ static bool write_file(const char *path, mode_t mode, size_t size) {
         return false;
     while (size) {
         size_t length = size < sizeof(part) ? size : sizeof(part);
-        if (!take(part, length) || write(file, part, length) != (ssize_t)length) {
+        ssize_t written = take(part, length) ? write(file, part, length) : -1;
+        if (written != (ssize_t)length) {
+            if (written >= 0)
+                errno = ENOSPC;
+            int reason = errno;
             close(file);
+            errno = reason;
             return false;
         }
         size -= length;

@@ -52,8 +52,10 @@ def test_wheel_holds_the_guest_programs_bit_for_bit(wheel: Path) -> None:
             for name in archive.namelist()
             if name.startswith(prefix)
         }
-    assert "init" in packed
+        names = archive.namelist()
+    assert {"init", "stage1.bin", "stage2"} <= packed.keys()
     assert packed == built
+    assert "mizzen/examples/functions/hellooopsie/Dockerfile" in names
 
 
 def test_installed_wheel_runs_and_finds_static_guest_programs(wheel: Path, tmp_path: Path) -> None:

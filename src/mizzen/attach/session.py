@@ -131,7 +131,7 @@ class Session:
             elif kind == FrameType.EXIT:
                 return True, int.from_bytes(payload[:1], "little")
             elif kind == FrameType.FAILED:
-                raise Failure("cannot attach", _text(payload))
+                raise _refusal(payload)
         return bool(frames), None
 
     def _write(self, file: int, data: bytes, seen: list[int]) -> None:
@@ -190,7 +190,7 @@ class Session:
         while self.channel.room < len(payload):
             for got, text in self.channel.receive():
                 if got == FrameType.FAILED:
-                    raise Failure("cannot attach", _text(text))
+                    raise _refusal(text)
             self._check()
             time.sleep(0.0005)
         self.channel.send(kind, payload)
@@ -248,7 +248,9 @@ def _wakeup() -> Iterator[tuple[int, list[int]]]:
         os.close(writer)
 
 
-def _text(payload: bytes) -> str:
+def _refusal(payload: bytes) -> Failure:
     """Return what stage 2 said, as one line that cannot play tricks on a terminal."""
     text = payload[:200].decode(errors="replace")
-    return "".join(c if c.isprintable() else " " for c in text)
+    why = "".join(c if c.isprintable() else " " for c in text)
+    fix = "bring smaller tools" if "the tools" in why else ""
+    return Failure("cannot attach", why, fix)

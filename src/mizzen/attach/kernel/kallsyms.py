@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import re
 import struct
-from bisect import bisect_right
 from dataclasses import dataclass
 
 TOKENS = 256
@@ -58,7 +57,6 @@ class Symbols:
     """
 
     by_name: dict[str, int]
-    ordered: tuple[int, ...]
 
     def address(self, names: str) -> int | None:
         """Return the address of the first of several names, parted by ``|``, that exists."""
@@ -66,11 +64,6 @@ class Symbols:
             if name in self.by_name:
                 return self.by_name[name]
         return None
-
-    def after(self, address: int) -> int:
-        """Return the next higher symbol's address, or address itself at the end."""
-        place = bisect_right(self.ordered, address)
-        return self.ordered[place] if place < len(self.ordered) else address
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +95,7 @@ def parse(window: bytes, window_address: int, digits: int) -> Symbols | None:
     by_name: dict[str, int] = {}
     for string, address in zip(names.strings, addresses, strict=True):
         by_name.setdefault(string[1:].decode("latin-1"), address)
-    return Symbols(by_name, tuple(sorted(set(addresses))))
+    return Symbols(by_name)
 
 
 def has_table(window: bytes, digits: int) -> bool:

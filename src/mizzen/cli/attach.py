@@ -22,6 +22,7 @@ from . import output, terminal
 
 def attach(
     target: str,
+    /,
     *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
     tools: str | None = None,
 ) -> int:

@@ -41,6 +41,7 @@ STYLES = {Stream.STDERR: "yellow", Stream.INIT: "dim"}
 @app.command
 def start(
     source: str,
+    /,
     *,
     name: str | None = None,
     memory: int = 256,
@@ -126,7 +127,7 @@ def list_(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
 
 
 @app.command
-def show(name: str, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+def show(name: str, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Show all that is known of a machine.
 
     Parameters
@@ -166,6 +167,7 @@ def show(name: str, *, json: Annotated[bool, Parameter(negative=())] = False) ->
 @app.command
 def logs(
     name: str,
+    /,
     *,
     follow: Annotated[bool, Parameter(alias="-f", negative=())] = False,
     console: Annotated[bool, Parameter(negative=())] = False,
@@ -190,7 +192,7 @@ def logs(
 
 
 @app.command
-def console(name: str) -> None:
+def console(name: str, /) -> None:
     """Connect the terminal to a machine's serial console; Ctrl-] leaves it.
 
     Parameters
@@ -212,7 +214,7 @@ def console(name: str) -> None:
 
 @app.command
 def stop(
-    name: str, *, grace: float = 10, json: Annotated[bool, Parameter(negative=())] = False
+    name: str, /, *, grace: float = 10, json: Annotated[bool, Parameter(negative=())] = False
 ) -> None:
     """Stop a machine: its function gets SIGTERM, and is killed if that does not end it.
 
@@ -238,7 +240,7 @@ def stop(
 
 
 @app.command
-def remove(name: str) -> None:
+def remove(name: str, /) -> None:
     """Forget a machine that has ended, and delete its logs.
 
     Parameters
@@ -251,7 +253,7 @@ def remove(name: str) -> None:
 
 
 async def _print_logs(
-    registry: Registry, name: str, *, follow: bool, console: bool, json: bool
+    registry: Registry, name: str, /, *, follow: bool, console: bool, json: bool
 ) -> None:
     files = registry.files(name)
 

@@ -87,6 +87,8 @@ def test_command_line_finds_reads_and_stops_it(guests, server):
     log = guests.mizzen("machines", "logs", name, "--json").stdout
     records = [json.loads(line) for line in log.splitlines()]
     assert ("stderr", "trouble") in {(record["stream"], record["text"]) for record in records}
+    console = json.loads(guests.mizzen("machines", "console", name, "--json").stdout)
+    assert console["socket"] == str(guests.registry.files(name).console_socket)
     refused = guests.mizzen("machines", "remove", name)
     assert refused.returncode == 1
     assert f"cannot remove machine {name}: it runs; stop it first" in refused.stderr

@@ -192,13 +192,15 @@ def logs(
 
 
 @app.command
-def console(name: str, /) -> None:
+def console(name: str, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> None:
     """Connect the terminal to a machine's serial console; Ctrl-] leaves it.
 
     Parameters
     ----------
     name
         The machine's name.
+    json
+        Print where the console's Unix socket is instead, for other programs.
     """
     with control.registry(folders()) as registry:
         machine = registry.find(name)
@@ -208,6 +210,9 @@ def console(name: str, /) -> None:
         raise Failure(
             what, f"it has ended: {machine.reason}", f"see: mizzen machines logs --console {name}"
         )
+    if json:
+        output.as_json({"name": name, "socket": files.console_socket})
+        return
     output.errors.print(f"[dim]Console of {name}; Ctrl-] leaves it.[/]")
     asyncio.run(terminal.connect(files.console_socket, what))
 

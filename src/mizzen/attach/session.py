@@ -31,6 +31,8 @@ SILENT_SECONDS = 30
 """How long stage 2 may show no sign of life before the session counts as lost."""
 CLOSE_SECONDS = 5
 BEAT_MS = 1000
+SIGNAL_ROOM = 4
+"""Bytes of a frame that passes a signal or a size on."""
 INPUT_CHUNK = 16384
 LEFT = 255
 """Status of a command that the user left running by the escape, as ssh has it."""
@@ -116,7 +118,7 @@ class Session:
                     self._idle_since = 0
                 elif file == wakeup:
                     os.read(wakeup, 64)
-                    self._take_signals(seen, streams)
+            self._take_signals(seen, streams)
             self._check()
         return LEFT
 
@@ -163,15 +165,16 @@ class Session:
         return True
 
     def _take_signals(self, seen: list[int], streams: Streams) -> None:
-        while seen:
+        """Pass signals on as far as there is room; the rest waits for the next round."""
+        if any(number in {signal.SIGTERM, signal.SIGHUP} for number in seen):
+            raise KeyboardInterrupt
+        while seen and self.channel.room >= SIGNAL_ROOM:
             number = seen.pop(0)
             if number == signal.SIGWINCH:
                 if streams.terminal is not None:
-                    self._send(FrameType.RESIZE, terminal_size(streams.input).pack())
-            elif number == signal.SIGINT:
-                self._send(FrameType.SIGNAL, struct.pack("<I", number))
+                    self.channel.send(FrameType.RESIZE, terminal_size(streams.input).pack())
             else:
-                raise KeyboardInterrupt
+                self.channel.send(FrameType.SIGNAL, struct.pack("<I", number))
 
     def _patience(self, *, worked: bool) -> float:
         """Return milliseconds to sleep: the longer nothing happens, the longer."""
@@ -186,7 +189,10 @@ class Session:
         return 5 if idle < 10 else 20
 
     def _send(self, kind: FrameType, payload: bytes = b"") -> None:
-        """Send a frame, waiting for room. Raises Failure if stage 2 fails meanwhile."""
+        """Send a frame, waiting for room, before the command runs and has anything to say.
+
+        Raises Failure if stage 2 fails meanwhile.
+        """
         while self.channel.room < len(payload):
             for got, text in self.channel.receive():
                 if got == FrameType.FAILED:

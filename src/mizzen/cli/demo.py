@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import AsyncExitStack
 
 from rich.text import Text
 
@@ -35,10 +36,10 @@ def demo() -> None:
 
 
 async def _demo(*, interactive: bool) -> None:
-    with output.progress() as report:
-        failing = control.failing_function(folders(), report, _tell)
-        failed = await failing.__aenter__()
-    try:
+    async with AsyncExitStack() as stack:
+        with output.progress() as report:
+            failing = control.failing_function(folders(), report, _tell)
+            failed = await stack.enter_async_context(failing)
         name = failed.machine.spec.name
         sys.stdout.flush()
         if interactive:
@@ -46,8 +47,6 @@ async def _demo(*, interactive: bool) -> None:
             attach.in_own_process(name)
         elif hand_over(sys.executable, "-m", "mizzen", "attach", name, "--", "sh", "-c", LOOK):
             raise Failure("the demo failed", "its commands did not run in the VM", "see above")
-    finally:
-        await failing.__aexit__(*sys.exc_info())
 
 
 def _tell(stage: Stage) -> None:

@@ -45,7 +45,7 @@ def test_a_script_on_stdin_is_run_by_the_shell(guest):
 
 
 def test_the_session_is_inside_that_very_guest(guest):
-    guest.console.run("echo secret >/root/note; sleep 1234 & ")
+    guest.console.run("echo secret >/root/note; (sleep 1234 &)")  # no job to be told of
     try:
         done = guest.attach(
             "sh", "-c", "cat /guest/root/note; ps; hostname; echo new >/guest/root/new"
@@ -54,7 +54,7 @@ def test_the_session_is_inside_that_very_guest(guest):
         assert b"sleep 1234" in done.stdout
         assert guest.console.run("cat /root/new") == "new"
     finally:
-        guest.console.run("kill %1; rm -f /root/note /root/new")
+        guest.console.run("killall sleep; rm -f /root/note /root/new")
 
 
 def test_background_processes_end_with_the_session(guest):

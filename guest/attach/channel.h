@@ -1,6 +1,6 @@
 /*
  * The channel between stage 2 and the host: two rings in stage 2's memory, which the host reads
- * and writes from outside. src/mizzen/attach/channel.py mirrors this file.
+ * and writes from outside. src/mizzen/sessions/channel.py mirrors this file.
  *
  * Page 0 is the header, the next RING_PAGES carry bytes to the guest, the last RING_PAGES bytes
  * to the host. Each counter counts bytes for ever and has one writer.

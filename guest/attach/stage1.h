@@ -1,5 +1,5 @@
 /*
- * What the host and stage 1 agree upon. src/mizzen/attach/inject/blob.py mirrors it.
+ * What the host and stage 1 agree upon. src/mizzen/sessions/inject/blob.py mirrors it.
  *
  * Stage 1 is one position-independent blob. The host fills in its header, appends stage 2, and
  * writes the whole into int3 padding of the guest kernel's text: memory that is executable, that

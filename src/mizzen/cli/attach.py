@@ -11,11 +11,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mizzen.attach.session import Streams, terminal_size
 from mizzen.control import attach as control
 from mizzen.control.attach import Entered
 from mizzen.host.paths import folders
 from mizzen.host.process import hand_over
+from mizzen.sessions.session import Streams, terminal_size
 
 from . import output, terminal
 

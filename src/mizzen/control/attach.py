@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from mizzen.attach import session, target, tools
-from mizzen.attach.memory.physical import BadAddress
-from mizzen.attach.session import Streams
 from mizzen.builders import image
 from mizzen.host import capabilities, cpio
 from mizzen.host.capabilities import Capability
 from mizzen.host.cpio import Entry
 from mizzen.host.paths import Folders
+from mizzen.introspection import target
+from mizzen.introspection.memory.physical import BadAddress
 from mizzen.model.errors import Failure, UsageError
 from mizzen.model.log import parse_cri
 from mizzen.model.machine import MachineState
 from mizzen.model.progress import Report
+from mizzen.sessions import session, tools
+from mizzen.sessions.session import Streams
 
 from . import incidents, machines
 

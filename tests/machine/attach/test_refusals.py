@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mizzen.attach import target
+from mizzen.introspection import target
 from mizzen.model.errors import Failure
 
 pytestmark = pytest.mark.machine

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from mizzen.attach import target
-from mizzen.attach.inject import entry, hooks
+from mizzen.introspection import target
 from mizzen.model.errors import Failure
+from mizzen.sessions.inject import entry, hooks
 
 pytestmark = pytest.mark.machine
 

@@ -1,0 +1,89 @@
+"""Guest RAM that only the hypervisor has mapped: read and written by process_vm_readv and writev.
+
+Source: process_vm_readv(2), Documentation/admin-guide/mm/pagemap.rst.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+
+from mizzen.model.errors import Failure
+
+from .mappings import Mapping
+from .physical import PAGE, Range, check_range
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PRESENT_OR_SWAPPED = bytes(1 if top & 0xC0 else 0 for top in range(256))
+"""What the top byte of a pagemap entry says: bit 63 present, bit 62 swapped."""
+
+
+_GONE = {
+    errno.ESRCH: "its hypervisor has ended",
+    errno.EFAULT: "its hypervisor has given its memory back",
+}
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class ProcessMemory:
+    """RAM as one mapping of another process; see ``Source``."""
+
+    def __init__(self, pid: int, mapping: Mapping) -> None:
+        """Prepare to look at another process's mapping. Raises OSError as /proc does."""
+        self._pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        self.pid = pid
+        self.mapping = mapping
+        self.size = mapping.size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """See ``Source``. Raises Failure if the process is gone."""
+        check_range((Range(0, self.size),), offset, size)
+        buffer = ctypes.create_string_buffer(size)
+        self._transfer(_libc.process_vm_readv, buffer, offset, size)
+        return buffer.raw
+
+    def write(self, offset: int, data: bytes) -> None:
+        """See ``Source``. Raises Failure if the process is gone."""
+        check_range((Range(0, self.size),), offset, len(data))
+        buffer = ctypes.create_string_buffer(data, len(data))
+        self._transfer(_libc.process_vm_writev, buffer, offset, len(data))
+
+    def _transfer(
+        self,
+        call: ctypes._NamedFuncPointer,
+        buffer: ctypes.Array[ctypes.c_char],
+        at: int,
+        size: int,
+    ) -> None:
+        done = 0
+        while done < size:
+            here = _Vector(ctypes.addressof(buffer) + done, size - done)
+            there = _Vector(self.mapping.start + at + done, size - done)
+            moved = call(self.pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+            if moved <= 0:
+                number = ctypes.get_errno()
+                if number in _GONE:
+                    raise Failure("the guest is gone", _GONE[number])
+                raise OSError(number, os.strerror(number))
+            done += moved
+
+    def blocks(self) -> Iterator[Range]:
+        """See ``Source``."""
+        count = self.size // PAGE
+        entries = os.pread(self._pagemap, count * 8, self.mapping.start // PAGE * 8)
+        touched = entries[7::8].translate(_PRESENT_OR_SWAPPED)
+        start = touched.find(1)
+        while start >= 0:
+            end = touched.find(0, start)
+            end = len(touched) if end < 0 else end
+            yield Range(start * PAGE, (end - start) * PAGE)
+            start = touched.find(1, end)
+
+    def close(self) -> None:
+        """Give back what is held open."""
+        os.close(self._pagemap)

@@ -1,0 +1,77 @@
+"""Guest RAM in a shared file (a memfd, tmpfs, hugetlbfs): mapped here too, so access is free."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from .mappings import Mapping
+from .physical import Range, check_range
+
+
+class SharedMemory:
+    """RAM as a file that this process maps; see ``Source``."""
+
+    def __init__(self, pid: int, mapping: Mapping) -> None:
+        """Open the file behind another process's mapping. Raises OSError as /proc does."""
+        self._file = os.open(_link(pid, mapping), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._map = mmap.mmap(self._file, mapping.size, offset=mapping.offset)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._words = memoryview(self._map).cast("Q")
+        self._offset = mapping.offset
+        self.size = mapping.size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """See ``Source``."""
+        check_range((Range(0, self.size),), offset, size)
+        return self._map[offset : offset + size]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """See ``Source``."""
+        check_range((Range(0, self.size),), offset, len(data))
+        if len(data) == 8 and not offset % 8:
+            self._words[offset // 8] = int.from_bytes(data, "little")  # one store
+        else:
+            self._map[offset : offset + len(data)] = data
+
+    def blocks(self) -> Iterator[Range]:
+        """See ``Source``."""
+        position, end = self._offset, self._offset + self.size
+        while position < end:
+            try:
+                start = os.lseek(self._file, position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            if start >= end:
+                return
+            position = min(os.lseek(self._file, start, os.SEEK_HOLE), end)
+            yield Range(start - self._offset, position - start)
+
+    def close(self) -> None:
+        """Give the mapping and the file back."""
+        self._words.release()
+        self._map.close()
+        os.close(self._file)
+
+
+def _link(pid: int, mapping: Mapping) -> Path:
+    """Return a link to the mapping's file, which may have no name any more.
+
+    A descriptor asks for less privilege than /proc/PID/map_files, but may have been closed.
+    """
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            status = link.stat()
+            device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+            if (device, status.st_ino) == (mapping.device, mapping.inode):
+                return link
+    return Path(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")

@@ -1,0 +1,153 @@
+"""The hypervisor: its process, its guest's RAM, the kernel in it, and who else is attached."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mizzen.host import capabilities
+from mizzen.host.capabilities import Capability
+from mizzen.host.process import ProcessId, start_time
+from mizzen.model.errors import Failure
+
+from .kernel import image
+from .kernel.image import Kernel
+from .memory import mappings
+from .memory.mappings import Mapping
+from .memory.physical import Range
+from .memory.process import ProcessMemory
+from .memory.ram import GuestMemory, Part
+from .memory.shared import SharedMemory
+
+CANDIDATES = 6
+"""A hypervisor's RAM is among its largest mappings."""
+
+MOST = 2 << 30
+"""Bytes of RAM up to which every machine type of QEMU has it in one piece, from address 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A guest that can be entered. pidfd becomes readable when its hypervisor ends."""
+
+    process: ProcessId
+    pidfd: int
+    kernel: Kernel
+
+    def check(self) -> None:
+        """Raise Failure if the hypervisor has ended."""
+        if select.select([self.pidfd], [], [], 0)[0]:
+            raise Failure("the guest is gone", f"its hypervisor, pid {self.process.pid}, has ended")
+
+
+@contextmanager
+def opened(pid: int, confine: Callable[[], None] = lambda: None) -> Iterator[Guest]:
+    """Find the guest of a hypervisor and keep others from attaching to it meanwhile.
+
+    confine: called once the memory is open, before anything the guest wrote is looked at: from
+    then on CAP_SYS_PTRACE is all that is needed.
+    Raises Failure that says why it cannot be entered.
+    """
+    what = f"cannot attach to pid {pid}"
+    process = ProcessId(pid, start_time(pid))
+    if not process.alive:
+        raise Failure(what, "there is no such process", "see: mizzen machines list")
+    with ExitStack() as stack:
+        try:
+            guest = _open(what, process, confine, stack)
+        except (PermissionError, ProcessLookupError, FileNotFoundError) as error:
+            raise _refused(what, error) from error
+        yield guest
+
+
+def _open(what: str, process: ProcessId, confine: Callable[[], None], stack: ExitStack) -> Guest:
+    pidfd = os.pidfd_open(process.pid)
+    stack.callback(os.close, pidfd)
+    stack.enter_context(_alone(process))
+    memories = [_memory(process.pid, mapping) for mapping in _mappings(process.pid)]
+    for memory in memories:
+        stack.callback(memory.close)
+    confine()
+    for memory in memories:
+        kernel = image.find(GuestMemory([Part(Range(0, memory.size), memory, 0)]))
+        if kernel is not None and memory.size > MOST:
+            raise Failure(
+                what,
+                f"its guest has {memory.size >> 20} MiB of RAM, and above {MOST >> 20} MiB it may"
+                " lie around a hole, which this release does not follow",
+                f"give it at most {MOST >> 20} MiB",
+            )
+        if kernel is not None:
+            return Guest(process, pidfd, kernel)
+    raise _no_kernel(what, sum(memory.size for memory in memories))
+
+
+def _mappings(pid: int) -> list[Mapping]:
+    return mappings.candidates(mappings.of_process(pid))[:CANDIDATES]
+
+
+def _memory(pid: int, mapping: Mapping) -> ProcessMemory | SharedMemory:
+    """Map what is shared; read the rest, and what may not be mapped, through the process."""
+    if mapping.shared and mapping.inode:
+        try:
+            return SharedMemory(pid, mapping)
+        except PermissionError:
+            pass  # /proc/PID/map_files asks for more than process_vm_readv does
+    return ProcessMemory(pid, mapping)
+
+
+def _refused(what: str, error: OSError) -> Failure:
+    if isinstance(error, PermissionError):
+        if capabilities.has(Capability.SYS_PTRACE):
+            return Failure(
+                what, "the host's kernel forbids reading its memory", "see: mizzen doctor"
+            )
+        return Failure(what, "its memory may not be read", "run it as root or with CAP_SYS_PTRACE")
+    return Failure(what, "the process has ended")
+
+
+def _no_kernel(what: str, size: int) -> Failure:
+    if not size:
+        return Failure(
+            what,
+            "it is no hypervisor: it holds no memory that could be a guest's",
+            "name the process of a virtual machine",
+        )
+    return Failure(
+        what,
+        f"no running Linux kernel is in its {size >> 20} MiB of memory: it is no hypervisor, or"
+        " its guest has not booted yet, is not Linux, or is encrypted (SEV, TDX)",
+        "check the pid, and the guest's console",
+    )
+
+
+@contextmanager
+def _alone(process: ProcessId) -> Iterator[None]:
+    """Hold the guest's lock: on its /proc/PID/maps, which only those may open who may enter.
+
+    Nothing is left behind, and the lock goes with whoever holds it.
+    """
+    with open(f"/proc/{process.pid}/maps", "rb") as file:  # noqa: PTH123 - it is no real file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(
+                f"cannot attach to pid {process.pid}",
+                f"{_holder(os.fstat(file.fileno()).st_ino)} is attached to it already",
+                "leave that session first",
+            ) from None
+        yield
+
+
+def _holder(inode: int) -> str:
+    """Return who holds a lock; a line of /proc/locks ends in PID MAJOR:MINOR:INODE START END."""
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if "FLOCK" in fields and fields[-3].endswith(f":{inode}"):
+            return f"process {fields[-4]}"
+    return "another process"

@@ -1,7 +1,7 @@
 /*
  * Where stage 1's calls into the kernel land: one `jmp rel32` each, which the host fills in (the
- * padding is within 2 GiB of every kernel function, and direct jumps need no endbr64). The names
- * follow for the host; where a function was renamed, alternatives are parted by `|`.
+ * code page is mapped within 2 GiB of every kernel function, and direct jumps need no endbr64). The
+ * names follow for the host; where a function was renamed, alternatives are parted by `|`.
  */
 	.section .imports, "ax"
 	.globl imports, imports_end
@@ -18,24 +18,22 @@ imports:
 	.popsection
 	.endm
 
+	import execute_in_process_context, "execute_in_process_context"
+	import memset, "memset|__memset"
 	import vzalloc, "vzalloc|vzalloc_noprof"
 	import vfree, "vfree"
-	import find_vm_area, "find_vm_area"
-	import set_memory_ro, "set_memory_ro"
-	import set_memory_x, "set_memory_x"
-	import text_poke, "text_poke"
-	import mutex_lock, "mutex_lock"
-	import mutex_unlock, "mutex_unlock"
-	import msleep, "msleep"
-	import synchronize_rcu_tasks, "synchronize_rcu_tasks|synchronize_rcu"
+	import usleep_range, "usleep_range_state|usleep_range"
+	import synchronize_rcu, "synchronize_rcu"
 	import get_fs_type, "get_fs_type"
 	import kern_mount, "kern_mount"
 	import kern_unmount, "kern_unmount"
-	import file_open_root, "file_open_root"
-	import kernel_write, "kernel_write"
-	import kernel_read, "kernel_read"
+	import dentry_open, "dentry_open"
+	import filp_open, "filp_open"
 	import filp_close, "filp_close"
 	import flush_delayed_fput, "flush_delayed_fput"
+	import task_work_run, "task_work_run"
+	import kernel_write, "kernel_write"
+	import kernel_read, "kernel_read"
 	import get_unused_fd_flags, "get_unused_fd_flags"
 	import fd_install, "fd_install"
 	import __x64_sys_fchdir, "__x64_sys_fchdir"

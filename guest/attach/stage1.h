@@ -1,40 +1,36 @@
 /*
  * What the host and stage 1 agree upon. src/mizzen/sessions/inject/blob.py mirrors it.
  *
- * Stage 1 is one position-independent blob. The host fills in its header, appends stage 2, and
- * writes the whole into int3 padding of the guest kernel's text: memory that is executable, that
- * no function owns, and that has never run. Everything in it is read-only to the guest.
+ * The host puts two neighbouring pages into memory that the guest's kernel has reserved for good and
+ * does not use: the code page, which is mapped executable and read-only next to the kernel's image,
+ * and the data page, which stage 1 reaches through the kernel's direct map. Stage 1 wipes both.
  */
 #ifndef MIZZEN_STAGE1_H
 #define MIZZEN_STAGE1_H
 
-#define STAGE1_MAGIC 0x315a4d /* "MZ1" */
+#define STAGE1_MAGIC 0x3147545320324d00 /* "\0M2 STG1" */
+#define PAGE 4096
+#define PLACE_SIZE (2 * PAGE)
 
-#define HEADER_OFFSET 64 /* the entry's code comes first */
-#define HOOKS_MAX 8
+#define HOOKS_MAX 10 /* NR_SOFTIRQS, include/linux/interrupt.h */
+#define PARKED_MAX 4
 
 /* offsets in struct header, for the assembler */
+#define HEADER_DATA 48
+#define HEADER_HOOK_COUNT 56
 #define HEADER_HOOKS 64
-#define HEADER_ARMED 280
-#define HEADER_SIZE 288
-#define HEADER_REGION 56
+#define HEADER_SIZE 320
+#define STUB_SIZE 16
 
-/* struct work_struct, include/linux/workqueue.h: data, list_head, func */
-#define WORK_FUNC 24
+/* offsets in struct data */
+#define DATA_ARMED 0
+#define DATA_BEGUN 8
+#define DATA_WORK 128
 
-#define PAGE 4096
-#define REGION_PAGES 3
-#define REGION_FILL PAGE /* a page of int3, the source of wiping */
-#define REGION_REPORT (2 * PAGE)
-
-/* struct report: offsets that finish.S uses */
-#define REPORT_BLOB 0
-#define REPORT_BLOB_SIZE 8
-#define REPORT_TEXT_MUTEX 16
-#define REPORT_MUTEX_LOCK 24
-#define REPORT_MUTEX_UNLOCK 32
-#define REPORT_TEXT_POKE 40
-#define REPORT_VFREE 48
+/* values of `begun` */
+#define BEGUN_TRYING 1
+#define BEGUN_DECLINED 2
+#define BEGUN_YES 3
 
 #ifndef __ASSEMBLER__
 
@@ -44,57 +40,60 @@ typedef unsigned int u32;
 /* How far stage 1 got; with an errno in `error`, which step failed. */
 enum state {
     STATE_NONE,
-    STATE_MOUNT,  /* a tmpfs of the kernel's own */
-    STATE_WRITE,  /* stage 2 into it */
-    STATE_EXEC,   /* stage 2 started */
+    STATE_BUFFER, /* memory for stage 2: the host fills it */
+    STATE_MOUNT,  /* a ramfs of the kernel's own */
+    STATE_EXEC,   /* stage 2 written and started */
     STATE_HELLO,  /* waiting for stage 2's frames */
     STATE_READY,  /* its hello can be read */
     STATE_FAILED, /* see step and error */
 };
 
 struct hook {
-    u64 slot;     /* address of a work item's func */
+    u64 slot;     /* address of a softirq's action */
     u64 original; /* what it held */
 };
 
 struct header {
     u64 magic;
-    u64 size;    /* of the whole blob: code, header, names, stage 2 */
-    u64 payload; /* offset of stage 2 */
-    u64 payload_size;
+    u64 size;    /* of the code page's content */
+    u64 stubs;   /* offset of the hooks' entries, STUB_SIZE bytes each */
     u64 names;   /* offset of the imports' names, each ending in NUL */
     u64 imports; /* offset of the imports: one `jmp rel32` in 8 bytes each */
-    u64 import_count;
-    u64 region; /* written by the guest: where its report is */
-    struct hook hooks[HOOKS_MAX];
+    u32 import_count, payload_size;
+    u64 data; /* address of the data page; the code page lies before it in the direct map */
     u64 hook_count;
-    u64 text_mutex;
-    /* for the finish, which runs out of reach of a direct call */
-    u64 mutex_lock, mutex_unlock, text_poke, vfree;
-    char token[40]; /* argument of stage 2, 32 hex digits */
-    /* Written by the host: 1 once every hook is in place, 0 before it takes them back. */
-    u64 armed;
+    struct hook hooks[HOOKS_MAX];
+    u64 parked_count;
+    u64 parked[PARKED_MAX]; /* places of attaches that failed, to be wiped as well */
+    char token[40];         /* argument of stage 2, 32 hex digits */
+    u64 reserved[2];
 };
 
 #define HELLO_MAX 3072
 
-struct report {
-    u64 blob, blob_size;
-    u64 text_mutex, mutex_lock, mutex_unlock, text_poke, vfree;
-    u64 state;
-    u64 step;
+struct data {
+    /* Written by the host: 1 once every hook is in place, 0 before it takes them back. */
+    u64 armed;
+    u64 begun;
+    u64 buffer;       /* where stage 2 is to be put */
+    u64 filled;       /* written by the host: it is there */
+    u64 acknowledged; /* written by the host: it has read the hello */
+    u64 state, step;
     long error;
-    u64 acknowledged; /* written by the host */
-    u64 mount, root;  /* struct path */
+    u64 mount, root; /* struct path */
+    u64 hello_file;
     u64 hello_size;
+    u64 spare[4];
+    u64 work[32]; /* struct execute_work, with room for debugging options */
     unsigned char hello[HELLO_MAX];
 };
 
-_Static_assert(__builtin_offsetof(struct header, region) == HEADER_REGION, "header");
+_Static_assert(__builtin_offsetof(struct header, data) == HEADER_DATA, "header");
+_Static_assert(__builtin_offsetof(struct header, hook_count) == HEADER_HOOK_COUNT, "header");
 _Static_assert(__builtin_offsetof(struct header, hooks) == HEADER_HOOKS, "header");
-_Static_assert(__builtin_offsetof(struct report, vfree) == REPORT_VFREE, "report");
-_Static_assert(__builtin_offsetof(struct header, armed) == HEADER_ARMED, "header");
 _Static_assert(sizeof(struct header) == HEADER_SIZE, "header");
-_Static_assert(sizeof(struct report) <= PAGE, "report");
+_Static_assert(__builtin_offsetof(struct data, begun) == DATA_BEGUN, "data");
+_Static_assert(__builtin_offsetof(struct data, work) == DATA_WORK, "data");
+_Static_assert(sizeof(struct data) <= PAGE, "data");
 #endif
 #endif

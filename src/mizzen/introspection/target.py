@@ -19,16 +19,11 @@ from .kernel import image
 from .kernel.image import Kernel
 from .memory import mappings
 from .memory.mappings import Mapping
-from .memory.physical import Range
 from .memory.process import ProcessMemory
-from .memory.ram import GuestMemory, Part
 from .memory.shared import SharedMemory
 
 CANDIDATES = 6
 """A hypervisor's RAM is among its largest mappings."""
-
-MOST = 2 << 30
-"""Bytes of RAM up to which every machine type of QEMU has it in one piece, from address 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +68,9 @@ def _open(what: str, process: ProcessId, confine: Callable[[], None], stack: Exi
     for memory in memories:
         stack.callback(memory.close)
     confine()
-    for memory in memories:
-        kernel = image.find(GuestMemory([Part(Range(0, memory.size), memory, 0)]))
-        if kernel is not None and memory.size > MOST:
-            raise Failure(
-                what,
-                f"its guest has {memory.size >> 20} MiB of RAM, and above {MOST >> 20} MiB it may"
-                " lie around a hole, which this release does not follow",
-                f"give it at most {MOST >> 20} MiB",
-            )
-        if kernel is not None:
-            return Guest(process, pidfd, kernel)
+    kernel = image.find(memories)
+    if kernel is not None:
+        return Guest(process, pidfd, kernel)
     raise _no_kernel(what, sum(memory.size for memory in memories))
 
 

@@ -222,12 +222,14 @@ def opened(guest: Guest) -> Iterator[Session]:
     Raises Failure if it cannot be entered.
     """
     token = secrets.token_hex(16)
-    hello = entry.start(guest.kernel, token, guest.check)
-    session = Session(guest, Channel(guest.kernel.memory, channel.frames_of(hello), token))
+    arrival = entry.start(guest.kernel, token, guest.check)
+    frames = channel.frames_of(arrival.hello)
+    session = Session(guest, Channel(guest.kernel.memory, frames, token))
     try:
         yield session
     finally:
         session.close()
+        arrival.settle()
 
 
 def terminal_size(file: int) -> Size:

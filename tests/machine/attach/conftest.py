@@ -111,7 +111,9 @@ def initramfs(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def booted(kernel: Path, folder: Path, *more: str) -> Iterator[Guest]:
+def booted(
+    kernel: Path, folder: Path, *more: str, machine: str = "microvm,rtc=on", memory: str = "256"
+) -> Iterator[Guest]:
     """Boot QEMU as a stranger would: private RAM, root, no sandbox, its own command line."""
     folder.mkdir(parents=True)
     initramfs(folder / "initramfs")
@@ -121,7 +123,7 @@ def booted(kernel: Path, folder: Path, *more: str) -> Iterator[Guest]:
     mhz = next(line.split(":")[1] for line in cpuinfo if line.startswith("cpu MHz"))
     arguments = [
         "qemu-system-x86_64",
-        *("-M", "microvm,rtc=on", "-accel", "tcg,tb-size=64", "-cpu", "max", "-m", "256"),
+        *("-M", machine, "-accel", "tcg,tb-size=64", "-cpu", "max", "-m", memory),
         *("-kernel", str(kernel), "-initrd", str(folder / "initramfs")),
         *("-append", f"{parameters} tsc_early_khz={int(float(mhz) * 1000)}"),
         *("-nodefaults", "-no-reboot", "-display", "none"),
@@ -146,8 +148,8 @@ def booted(kernel: Path, folder: Path, *more: str) -> Iterator[Guest]:
 
 
 @contextlib.contextmanager
-def ready(kernel: Path, folder: Path, *more: str) -> Iterator[Guest]:
-    with booted(kernel, folder, *more) as guest:
+def ready(kernel: Path, folder: Path, *more: str, **shape: str) -> Iterator[Guest]:
+    with booted(kernel, folder, *more, **shape) as guest:
         guest.console.wait_for("ready", BOOT_SECONDS)
         guest.console.run("true")
         yield guest

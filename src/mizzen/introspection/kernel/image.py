@@ -1,25 +1,54 @@
-"""A Linux kernel found in RAM: its symbols and its address space."""
+"""A Linux kernel found in RAM: its image, its symbols and its address space.
+
+Nothing is known at first but mappings of a process. In this order:
+
+1. kallsyms' token_table is found by its content (``kallsyms.py``).
+2. Behind it, in the image's data, lies level3_kernel_pgt: a page whose only two words, the last,
+   lead to the tables of the image and of the fixmap. The former, level2_kernel_pgt, is the next
+   page (arch/x86/kernel/head_64.S), and says where in physical memory the image is.
+3. The page whose last word leads to level3_kernel_pgt is the top table, init_top_pgt; with five
+   levels level4_kernel_pgt stands between.
+4. The symbols are read, now that the tables' virtual addresses are known.
+5. The firmware's memory map in boot_params tells where RAM is (``layout.py``).
+
+RAM may hold tables of other kernels, in the page cache or from before a kexec. Theirs do not
+agree: the page tables must map token_table to the very place at which it was found.
+"""
 
 from __future__ import annotations
 
+import re
 import time
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mizzen.introspection.memory.physical import BadAddress, PhysicalMemory, Range, read_word
-from mizzen.introspection.paging.tables import FRAME, PageTables
+from mizzen.introspection.memory.physical import (
+    PAGE,
+    BadAddress,
+    PhysicalMemory,
+    Range,
+    check_range,
+)
+from mizzen.introspection.memory.ram import GuestMemory, Part, Source
+from mizzen.introspection.paging.tables import FRAME, LARGE, PRESENT, TABLE, PageTables, Run, runs
 from mizzen.model.errors import Failure
 
-from . import kallsyms
+from . import kallsyms, layout
 from .kallsyms import KERNEL_MAP, Symbols
 
-BANNER = b"Linux version "
-ALIGN = 2 << 20
-"""The kernel image lies at a multiple of this, virtually and physically: PHYSICAL_ALIGN."""
+BANNER = re.compile(rb"Linux version [\x21-\x7e]+ \([^\0]{1,500}\n?\0")
+"""linux_banner, init/version.c."""
 CHUNK = 16 << 20
 SEARCH_SECONDS = 30
 """A hostile guest can fill its RAM with what looks like the beginning of a symbol table."""
+IMAGE_MAX = 512 << 20
+"""KERNEL_IMAGE_SIZE without KASLR; no kernel is larger, in bytes."""
+TABLES_REACH = 96 << 20
+"""How far behind token_table the page tables may lie, in bytes."""
+LARGE_PAGE = 2 << 20
+LINKS = (510, 511)
+"""The entries of level3_kernel_pgt in use: the image's gigabyte, and the fixmap's."""
+EMPTY = bytes(8 * LINKS[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +56,9 @@ class Kernel:
     """A running kernel.
 
     banner: as in /proc/version. physical_base: what phys_base holds: physical minus virtual
-    address of the image, plus KERNEL_MAP. tables: its address space.
+    address of the image, plus KERNEL_MAP. tables: its address space. image: what of the image is
+    mapped. directory: physical address of level2_kernel_pgt, which maps KERNEL_MAP's gigabyte.
+    direct_map: the virtual address at which all of RAM is mapped, page_offset_base.
     """
 
     memory: PhysicalMemory
@@ -35,11 +66,14 @@ class Kernel:
     banner: str
     physical_base: int
     tables: PageTables
+    image: tuple[Run, ...]
+    directory: int
+    direct_map: int
 
     @property
     def release(self) -> str:
         """As ``uname -r`` says in the guest."""
-        return self.banner.removeprefix(BANNER.decode()).split(" ", 1)[0]
+        return self.banner.split(" ", 3)[2]
 
     def physical(self, virtual: int) -> int:
         """Return where an address of the kernel image lies in RAM."""
@@ -52,100 +86,193 @@ class Kernel:
             raise Failure(
                 "cannot attach",
                 f"the guest's kernel has no symbol {names.replace('|', ' or ')}",
-                "use a kernel with CONFIG_KALLSYMS_ALL=y",
+                "use a kernel that has it",
             )
         return address
 
-    def read_image(self, start: str, end: str) -> tuple[int, bytes]:
-        """Return the image between two symbols: its virtual address and its bytes."""
-        first, last = self.symbol(start), self.symbol(end)
-        return first, self.memory.read(self.physical(first), last - first)
+    def is_code(self, virtual: int) -> bool:
+        """Tell whether an address lies in the image's text."""
+        return any(run.executable and 0 <= virtual - run.virtual < run.size for run in self.image)
+
+    def data(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the writable parts of the image: virtual address and bytes."""
+        for run in self.image:
+            if run.writable:
+                yield run.virtual, self.memory.read(run.physical, run.size)
 
 
-def find(memory: PhysicalMemory) -> Kernel | None:
-    """Find the running kernel, None if there is none."""
-    blocks = list(memory.blocks())
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a kernel is in a mapping.
+
+    memory: that mapping, as if all of it were around the image; delta: what its offsets lack to be
+    physical. image: physical addresses from the first to the last of its pages.
+    """
+
+    memory: GuestMemory
+    delta: int
+    directory: int
+    image: Range
+    physical_base: int
+
+
+def find(sources: Sequence[Source]) -> Kernel | None:
+    """Find the running kernel in a process's mappings, None if there is none.
+
+    Raises Failure if there is one but where its RAM lies cannot be made out.
+    """
     deadline = time.monotonic() + SEARCH_SECONDS
-    for digits in _occurrences(memory, blocks, kallsyms.DIGITS):
-        if time.monotonic() > deadline:
-            return None
-        near, _ = _window(memory, digits, kallsyms.TABLE_REACH, kallsyms.TABLE_REACH)
-        if not kallsyms.has_table(*near):
-            continue
-        (window, place), start = _window(
-            memory, digits, kallsyms.WINDOW_BEFORE, kallsyms.WINDOW_AFTER
-        )
-        symbols = kallsyms.parse(window, start, place)
-        kernel = _verified(memory, blocks, symbols) if symbols else None
-        if kernel is not None:
-            return kernel
+    for source in sources:
+        for digits in _occurrences(source, kallsyms.DIGITS):
+            if time.monotonic() > deadline:
+                return None
+            if not _has_table(source, digits):
+                continue
+            for place in _places(source, digits, deadline):
+                kernel = _kernel(place, source, sources, digits)
+                if kernel is not None:
+                    return kernel
     return None
 
 
-def _window(
-    memory: PhysicalMemory, place: int, before: int, after: int
-) -> tuple[tuple[bytes, int], int]:
-    """Read RAM around a place: the bytes, the place in them, and their address."""
-    start = max(0, place - before) & ~0xFFF
-    size = min(_end(memory), place + after) - start
-    return (memory.read(start, size), place - start), start
-
-
-def _occurrences(memory: PhysicalMemory, blocks: list[Range], needle: bytes) -> Iterator[int]:
+def _occurrences(source: Source, needle: bytes) -> Iterator[int]:
     overlap = len(needle) - 1
-    for block in blocks:
+    for block in source.blocks():
         for offset in range(0, block.size, CHUNK):
             length = min(CHUNK + overlap, block.size - offset)
-            chunk = memory.read(block.start + offset, length)
+            chunk = source.read(block.start + offset, length)
             place = chunk.find(needle)
             while place >= 0:
                 yield block.start + offset + place
                 place = chunk.find(needle, place + 1)
 
 
-def _verified(memory: PhysicalMemory, blocks: list[Range], symbols: Symbols) -> Kernel | None:
-    """Find where the image lies, and believe it only if its own page tables agree.
+def _has_table(source: Source, digits: int) -> bool:
+    start = max(0, digits - kallsyms.TABLE_REACH) & -PAGE
+    size = min(source.size, digits + kallsyms.TABLE_REACH) - start
+    return kallsyms.has_table(source.read(start, size), digits - start)
 
-    RAM may hold other kernels' tables: in the page cache, or left over from before a kexec.
-    """
-    banner = symbols.by_name.get("linux_banner")
-    top = symbols.by_name.get("init_top_pgt")
-    if banner is None or top is None:
+
+def _places(source: Source, digits: int, deadline: float) -> Iterator[_Place]:
+    """Yield the kernels whose page tables follow a position."""
+    start = digits & -PAGE
+    for block in source.blocks():
+        first, last = max(start, block.start), min(start + TABLES_REACH, block.end)
+        for offset in range(first, last, CHUNK):
+            chunk = source.read(offset, min(CHUNK, last - offset))
+            for at in range(0, len(chunk) - PAGE + 1, PAGE):
+                if time.monotonic() > deadline:
+                    return
+                if chunk.startswith(EMPTY, at) and any(chunk[at + len(EMPTY) : at + PAGE]):
+                    page = TABLE.unpack_from(chunk, at)
+                    place = _place(source, offset + at, page)
+                    if place is not None:
+                        yield place
+
+
+def _place(source: Source, offset: int, page: tuple[int, ...]) -> _Place | None:
+    """Take a page for level3_kernel_pgt; None if it turns out to be none."""
+    if not all(page[link] & PRESENT for link in LINKS):
         return None
-    starts = [block.start for block in blocks]
-    for address in range(banner % ALIGN, _end(memory) - len(BANNER), ALIGN):
-        block = bisect_right(starts, address) - 1
-        if block < 0 or address + len(BANNER) > blocks[block].end:
-            continue
-        if memory.read(address, len(BANNER)) != BANNER:
-            continue
-        base = address - (banner - KERNEL_MAP)
-        tables = _tables(memory, symbols, top, base)
-        if tables is None or not _maps(tables, banner, address):
-            continue
-        text = memory.read(address, min(512, _end(memory) - address)).split(b"\0")[0]
-        return Kernel(memory, symbols, text.decode(errors="replace").strip(), base, tables)
+    directory = page[LINKS[0]] & FRAME
+    delta = directory - (offset + PAGE)
+    here = Range(max(0, delta), source.size + min(0, delta))
+    memory = GuestMemory([Part(here, source, max(0, -delta))])
+    try:
+        image = _image(TABLE.unpack(memory.read(directory, TABLE.size)))
+        if image is None or not image[1].start <= offset + delta < image[1].end:
+            return None
+        check_range(memory.ranges, *image[1])
+    except BadAddress:
+        return None
+    return _Place(memory, delta, directory, image[1], image[0])
+
+
+def _image(entries: tuple[int, ...]) -> tuple[int, Range] | None:
+    """Read level2_kernel_pgt: phys_base, and where the image is.
+
+    Of the pages that were split up the tables may be anywhere; the others tell enough.
+    """
+    present = [bool(entry & PRESENT) for entry in entries]
+    if True not in present:
+        return None
+    first = present.index(True)
+    last = present.index(False, first) if False in present[first:] else len(present)
+    size = LARGE_PAGE * (last - first)
+    for index in range(first, last):
+        if entries[index] & LARGE:
+            base = (entries[index] & FRAME & -LARGE_PAGE) - index * LARGE_PAGE
+            start = base + first * LARGE_PAGE
+            return (base, Range(start, size)) if start >= 0 and size <= IMAGE_MAX else None
     return None
 
 
-def _tables(memory: PhysicalMemory, symbols: Symbols, top: int, base: int) -> PageTables | None:
-    """Return the kernel's page tables: five levels if the last entry leads to a fourth."""
-    root = top - KERNEL_MAP + base
-    level4 = symbols.by_name.get("level4_kernel_pgt")
-    try:
-        last = read_word(memory, root + 511 * 8) & FRAME
-    except BadAddress:
+def _top(place: _Place, data: bytes) -> PageTables | None:
+    """Find the top table among the image's pages: it leads to level3 and maps more than that."""
+    level3 = place.directory - PAGE
+    leading = _leading(place, data, level3)
+    for page, _ in leading:  # to level4_kernel_pgt something leads if there are five levels
+        for upper, used in _leading(place, data, page):
+            if used:
+                return PageTables(place.memory, upper, 5)
+    return next((PageTables(place.memory, page, 4) for page, used in leading if used), None)
+
+
+def _leading(place: _Place, data: bytes, table: int) -> list[tuple[int, bool]]:
+    """Return the image's pages whose last word leads to a table, and if they map more."""
+    found = []
+    for at in range(0, len(data), PAGE):
+        last = int.from_bytes(data[at + PAGE - 8 : at + PAGE], "little")
+        if last & FRAME == table and last & PRESENT:
+            used = any(TABLE.unpack_from(data, at)[256:511])
+            found.append((place.image.start + at, used))
+    return found
+
+
+def _kernel(place: _Place, source: Source, sources: Sequence[Source], digits: int) -> Kernel | None:
+    at = digits + place.delta
+    if not place.image.start <= at < place.image.end:
         return None
-    five = level4 is not None and last == level4 - KERNEL_MAP + base
-    return PageTables(memory, root, 5 if five else 4)
+    data = place.memory.read(*place.image)
+    top = _top(place, data)
+    banner = BANNER.search(data)
+    if top is None or banner is None:
+        return None
+    symbols = _symbols(place, data, at - place.image.start)
+    if symbols is None:
+        return None
+    parts = layout.parts(layout.Home(source, place.delta), sources, layout.firmware_map(data))
+    if parts is None:
+        raise Failure(
+            "cannot read the guest",
+            "its hypervisor's mappings do not agree with the guest's own map of its RAM",
+            "give it RAM in one piece, or in two around the hole below 4 GiB",
+        )
+    memory = GuestMemory(parts)
+    tables = PageTables(memory, top.root, top.levels)
+    image = tuple(runs(memory, place.directory, 21, KERNEL_MAP))
+    text = banner[0].rstrip(b"\n\0").decode(errors="replace")
+    return Kernel(
+        *(memory, symbols, text, place.physical_base, tables, image, place.directory),
+        direct_map=_direct_map(tables, place.directory),
+    )
 
 
-def _maps(tables: PageTables, virtual: int, physical: int) -> bool:
-    try:
-        return tables.physical(virtual) == physical
-    except BadAddress:
-        return False
+def _direct_map(tables: PageTables, known: int) -> int:
+    """Find page_offset_base: the first thing mapped in the kernel's half of the address space.
+
+    known: a physical address that must be mapped there.
+    """
+    found = tables.first()
+    base = found.virtual - found.physical if found else 0
+    if not base or tables.physical(base + known) != known:
+        raise BadAddress("the direct map is not where it should be")
+    return base
 
 
-def _end(memory: PhysicalMemory) -> int:
-    return memory.ranges[-1].end
+def _symbols(place: _Place, data: bytes, digits: int) -> Symbols | None:
+    """Read the symbol table around its digits, whose place in the image is given."""
+    start = max(0, (digits & -PAGE) - kallsyms.WINDOW_BEFORE)
+    window = data[start : digits + kallsyms.WINDOW_AFTER]
+    virtual = place.image.start + start - place.physical_base + KERNEL_MAP
+    return kallsyms.parse(window, virtual, digits - start)

@@ -79,7 +79,7 @@ def parse(window: bytes, window_address: int, digits: int) -> Symbols | None:
     """Read the symbol table whose token_table has DIGITS at a position of the window.
 
     window: RAM around it, ideally WINDOW_BEFORE and WINDOW_AFTER bytes of it.
-    window_address: the window's physical address, a multiple of 8.
+    window_address: the window's virtual address, a multiple of 8.
     Returns None if there is none, whatever the bytes are.
     """
     table = _token_table(window, digits)
@@ -240,10 +240,7 @@ def _addresses(
         base = int.from_bytes(window[base_at : base_at + 8], "little")
         if _in_kernel_map(base):
             return _relative(offsets, base)
-        absolute = _place_relative(window, window_address, names, offsets, start)
-        if absolute is not None:
-            return absolute
-    return None
+    return _place_relative(window_address, offsets, start)  # which are aligned to 4
 
 
 def _relative(offsets: tuple[int, ...], base: int) -> list[int]:
@@ -253,20 +250,12 @@ def _relative(offsets: tuple[int, ...], base: int) -> list[int]:
     return [offset if offset >= 0 else (base - 1 - offset) & MASK for offset in offsets]
 
 
-def _place_relative(
-    window: bytes, window_address: int, names: _Names, offsets: tuple[int, ...], start: int
-) -> list[int] | None:
-    """Count from each offset's own place; phys_base tells virtual from physical addresses."""
-    try:
-        number = next(i for i, name in enumerate(names.strings) if name[1:] == b"phys_base")
-    except StopIteration:
-        return None
-    at = start + 4 * number + offsets[number]
-    if not 0 <= at <= len(window) - 8:
-        return None
-    (physical_base,) = struct.unpack_from("<q", window, at)
-    first = window_address + start + KERNEL_MAP - physical_base
-    return [(first + 4 * i + offset) & MASK for i, offset in enumerate(offsets)]
+def _place_relative(window_address: int, offsets: tuple[int, ...], start: int) -> list[int] | None:
+    """Count from each offset's own place. Most symbols lie in the kernel image then."""
+    first = window_address + start
+    addresses = [(first + 4 * i + offset) & MASK for i, offset in enumerate(offsets)]
+    inside = sum(map(_in_kernel_map, addresses))
+    return addresses if inside > len(addresses) // 2 else None
 
 
 def _in_kernel_map(address: int) -> bool:

@@ -1,4 +1,4 @@
-"""Stage 1 and stage 2 as the one piece that is written into the guest.
+"""Stage 1 as the page that is written into the guest, and the page it reports in.
 
 Mirrors guest/attach/stage1.h.
 """
@@ -6,36 +6,44 @@ Mirrors guest/attach/stage1.h.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
 from mizzen.introspection.kernel.image import Kernel
+from mizzen.introspection.memory.physical import PAGE
 from mizzen.model.errors import Failure
 
-from .hooks import HOOKS_MAX, Hook
+from .hooks import Hook
+from .place import Place
 
-MAGIC = 0x315A4D
-HEADER_OFFSET = 64
-HEADER = struct.Struct(f"<8Q {2 * HOOKS_MAX}Q Q 5Q 40s Q")
-REGION_OFFSET = HEADER_OFFSET + 7 * 8
-"""Where the guest tells the address of its region."""
-ARMED_OFFSET = HEADER_OFFSET + HEADER.size - 8
-"""Where the host says that every hook is in place."""
+MAGIC = struct.pack("<Q", 0x3147545320324D00)
+HOOKS_MAX = 10
+PARKED_MAX = 4
+STUB_SIZE = 16
+HEADER = struct.Struct(f"<8s4Q2I2Q{2 * HOOKS_MAX}QQ{PARKED_MAX}Q40s16x")
 JUMP = b"\xe9"
 
-REPORT_OFFSET = 2 * 4096
-REPORT = struct.Struct("<7Q 2Q q Q 2Q Q")
-ACKNOWLEDGED_OFFSET = REPORT_OFFSET + 10 * 8
+DATA = struct.Struct("<7Qq4Q")
+ARMED, BEGUN, BUFFER, FILLED, ACKNOWLEDGED = range(0, 40, 8)
+HELLO = 128 + 256
 HELLO_MAX = 3072
+
+
+class Begun(IntEnum):
+    """Who has won: the values of ``begun``."""
+
+    NO = 0
+    TRYING = 1
+    DECLINED = 2
+    YES = 3
 
 
 class State(IntEnum):
     """How far stage 1 is: enum state."""
 
     NONE = 0
-    MOUNT = 1
-    WRITE = 2
+    BUFFER = 1
+    MOUNT = 2
     EXEC = 3
     HELLO = 4
     READY = 5
@@ -46,77 +54,73 @@ class State(IntEnum):
 class Report:
     """What stage 1 tells. error: a negative errno of the step that failed."""
 
+    begun: int
+    buffer: int
     state: int
     step: int
     error: int
     hello: bytes
 
 
-def read_report(data: bytes) -> Report:
-    """Read a report out of the region's last page."""
-    fields = REPORT.unpack_from(data)
-    state, step, error, hello_size = fields[7], fields[8], fields[9], fields[13]
-    hello = data[REPORT.size : REPORT.size + min(hello_size, HELLO_MAX)]
-    return Report(state, step, error, hello)
+def read_report(page: bytes) -> Report:
+    """Read the data page."""
+    _, begun, buffer, _, _, state, step, error, _, _, _, hello_size = DATA.unpack_from(page)
+    hello = page[HELLO : HELLO + min(hello_size, HELLO_MAX)]
+    return Report(begun, buffer, state, step, error, hello)
 
 
-def stale(text: bytes, address: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-    """Yield the blobs that lie in the kernel's text and have not begun.
-
-    Each as its address, its size, and (slot, original) of its hooks.
-    """
-    magic = MAGIC.to_bytes(8, "little")
-    place = text.find(magic)
-    while place >= 0:
-        entry = address + place - HEADER_OFFSET
-        if not entry % 4096 and len(text) - place >= HEADER.size:
-            fields = HEADER.unpack_from(text, place)
-            size, region, pairs = fields[1], fields[7], fields[8 : 8 + 2 * HOOKS_MAX]
-            count = fields[8 + 2 * HOOKS_MAX]
-            if not region and count <= HOOKS_MAX and entry + size <= address + len(text):
-                words = pairs[: 2 * count]
-                yield entry, size, list(zip(words[::2], words[1::2], strict=True))
-        place = text.find(magic, place + 1)
+def read_hooks(page: bytes) -> list[tuple[int, int, int]]:
+    """Return (slot, original, offset of the stub) of each hook in a code page; [] if it is none."""
+    fields = HEADER.unpack_from(page)
+    stubs, count = fields[2], fields[8]
+    if fields[0] != MAGIC or count > HOOKS_MAX or stubs > PAGE:
+        return []
+    words = fields[9 : 9 + 2 * count]
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return [(slot, original, stubs + STUB_SIZE * i) for i, (slot, original) in enumerate(pairs)]
 
 
-def total_size(stage1: bytes, stage2: bytes) -> int:
-    """Return the size in bytes of what ``build`` returns."""
-    return len(stage1) + len(stage2)
+def stubs(stage1: bytes, place: Place, count: int) -> list[int]:
+    """Return the addresses that hooks are to point to."""
+    first = place.code + HEADER.unpack_from(stage1)[2]
+    return [first + STUB_SIZE * i for i in range(count)]
 
 
 def build(
-    stage1: bytes, stage2: bytes, *, kernel: Kernel, entry: int, hooks: list[Hook], token: str
+    stage1: bytes,
+    payload_size: int,
+    *,
+    kernel: Kernel,
+    place: Place,
+    hooks: list[Hook],
+    parked: list[int],
+    token: str,
 ) -> bytes:
-    """Return the blob for one place: header filled in, calls linked, stage 2 appended.
+    """Return the code page for one place: header filled in, calls linked.
 
-    entry: the virtual address it will lie at. token: at most 39 characters.
+    payload_size: of stage 2, in bytes. parked: addresses, in the direct map, of places that are to be
+    wiped as well. token: at most 39 characters.
     Raises Failure if the kernel lacks a function that stage 1 calls.
     """
-    magic, _, payload, _, names, imports, count, *_ = HEADER.unpack_from(stage1, HEADER_OFFSET)
-    assert magic == MAGIC
-    assert payload == len(stage1)
-    blob = bytearray(stage1 + stage2)
-    wanted = bytes(blob[names:payload]).split(b"\0")[:count]
+    magic, size, first_stub, names, imports, count, *_ = HEADER.unpack_from(stage1)
+    assert (magic, size) == (MAGIC, len(stage1))
+    page = bytearray(stage1)
+    wanted = bytes(page[names:size]).split(b"\0")[:count]
     for number, name in enumerate(wanted):
         at = imports + 8 * number
-        target = kernel.symbol(name.decode())
-        distance = target - (entry + at + 5)
+        distance = kernel.symbol(name.decode()) - (place.code + at + 5)
         if not -(1 << 31) <= distance < 1 << 31:
             raise Failure("cannot attach", f"{name.decode()} is out of a jump's reach")
-        blob[at : at + 5] = JUMP + distance.to_bytes(4, "little", signed=True)
+        page[at : at + 5] = JUMP + distance.to_bytes(4, "little", signed=True)
     pairs = [word for hook in hooks for word in (hook.slot, hook.original)]
     pairs += [0] * (2 * HOOKS_MAX - len(pairs))
     HEADER.pack_into(
-        blob,
-        HEADER_OFFSET,
-        *(MAGIC, len(blob), payload, len(stage2), names, imports, count, 0),
-        *pairs,
-        len(hooks),
-        *(
-            kernel.symbol(name)
-            for name in ("text_mutex", "mutex_lock", "mutex_unlock", "text_poke", "vfree")
-        ),
-        token.encode(),
+        page,
         0,
+        *(MAGIC, size, first_stub, names, imports, count, payload_size, place.data, len(hooks)),
+        *pairs,
+        len(parked),
+        *(parked + [0] * (PARKED_MAX - len(parked))),
+        token.encode(),
     )
-    return bytes(blob)
+    return bytes(page)

@@ -7,122 +7,204 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from mizzen.host.paths import guest_binary
 from mizzen.introspection.kernel.image import Kernel
-from mizzen.introspection.memory.physical import BadAddress, read_word, write_word
+from mizzen.introspection.memory.physical import PAGE, BadAddress, read_word, write_word
 from mizzen.model.errors import Failure
 
-from . import blob, hooks, padding
-from .blob import Report, State
+from . import blob, hooks, place
+from .blob import Begun, Report, State
+from .hooks import Hook
+from .place import Place
 
-HOOK_SECONDS = 15
-"""How long a hooked work item may take to come round: most come once a second."""
+HOOK_SECONDS = 30
+"""How long no softirq may come. A guest that idles has one every few seconds."""
 START_SECONDS = 30
-POLL_SECONDS = 0.002
-LEAVE_SECONDS = 0.2
+LEAVE_SECONDS = 10
+DECIDE_SECONDS = 5
+POLL_SECONDS = 0.0005
 
 _STEPS: dict[int, str] = {
-    State.MOUNT: "mounting a tmpfs",
-    State.WRITE: "writing stage 2",
+    State.BUFFER: "getting memory for stage 2",
+    State.MOUNT: "mounting a ramfs",
     State.EXEC: "starting stage 2",
     State.HELLO: "waiting for stage 2",
 }
 
 
-def start(kernel: Kernel, token: str, check: Callable[[], None]) -> bytes:
-    """Start stage 2 in the guest and return its hello.
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One try to get in. stubs: what the hooks are made to point to."""
+
+    kernel: Kernel
+    place: Place
+    hooks: list[Hook]
+    stubs: list[int]
+    parked: list[int]
+    check: Callable[[], None]
+
+    def report(self) -> Report:
+        """Return what stage 1 tells."""
+        return blob.read_report(self.kernel.memory.read(self.place.data_physical, PAGE))
+
+    def tell(self, offset: int, value: int) -> None:
+        """Write one word of the data page."""
+        write_word(self.kernel.memory, self.place.data_physical + offset, value)
+
+    def until(self, reached: Callable[[Report], bool], seconds: float, late: Failure) -> Report:
+        """Wait until stage 1 has got somewhere, or failed. Raises late if it takes too long."""
+        deadline = time.monotonic() + seconds
+        while True:
+            report = self.report()
+            if reached(report) or report.state == State.FAILED:
+                return report
+            if time.monotonic() > deadline:
+                raise late
+            self.check()
+            time.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Stage 2 runs. hello: what it said."""
+
+    hello: bytes
+    _attempt: _Attempt
+
+    def settle(self) -> None:
+        """Wait until stage 1 has wiped itself, and unmap it; due at any time later.
+
+        Without it the next attach does so: nothing leads to what is left.
+        """
+        with _undisturbed():
+            _leave(self._attempt)
+
+
+def start(kernel: Kernel, token: str, check: Callable[[], None]) -> Arrival:
+    """Start stage 2 in the guest.
 
     token: 32 hex digits that stage 2 marks its channel with.
     check: called while waiting; raises if the hypervisor has gone.
-    Raises Failure; then everything that was changed has been put back.
+    Raises Failure; then the guest goes on as before.
     """
-    stage1, stage2 = guest_binary("stage1.bin"), guest_binary("stage2")
+    stage1, stage2 = _programs()
+    with _undisturbed():
+        parked = _recover(kernel)
+        found = hooks.find(kernel)
+        where = place.choose(kernel)
+        attempt = _Attempt(
+            kernel, where, found, blob.stubs(stage1, where, len(found)), parked, check
+        )
+        page = blob.build(
+            stage1,
+            len(stage2),
+            kernel=kernel,
+            place=where,
+            hooks=found,
+            parked=[kernel.direct_map + physical for physical in parked],
+            token=token,
+        )
+        kernel.memory.write(where.physical, page)
+        place.map_in(kernel, where)
     try:
-        parts = stage1.read_bytes(), stage2.read_bytes()
+        hooks.switch(kernel, found, attempt.stubs)
+        attempt.tell(blob.ARMED, 1)
+        report = _enter(attempt, stage2)
+        attempt.tell(blob.ACKNOWLEDGED, 1)
+        if report.state == State.FAILED:
+            raise _failure(report)
+    except BaseException:
+        with _undisturbed():
+            if not _withdrawn(attempt):
+                attempt.tell(blob.ACKNOWLEDGED, 1)
+                _leave(attempt)
+        raise
+    return Arrival(report.hello, attempt)
+
+
+def _programs() -> tuple[bytes, bytes]:
+    try:
+        return guest_binary("stage1.bin").read_bytes(), guest_binary("stage2").read_bytes()
     except FileNotFoundError as error:
         raise Failure(
             "cannot attach", f"{error.filename} is missing", "run: make -C guest"
         ) from error
-    address, text = kernel.read_image("_stext", "_etext")
-    _recover(kernel, text, address)
-    entry = padding.choose(kernel, text, address, blob.total_size(*parts))
-    found = hooks.find(kernel)
-    code = blob.build(*parts, kernel=kernel, entry=entry, hooks=found, token=token)
-    armed = kernel.physical(entry) + blob.ARMED_OFFSET
-    hooked = False
-    try:
-        kernel.memory.write(kernel.physical(entry), code)
-        hooked = True
-        hooks.switch(kernel, found, entry, armed)
-        region = _wait_for_region(kernel, entry, found, check)
-        report = _wait_for_report(kernel, region, check)
-        _acknowledge(kernel, entry, region)
-    except BaseException:
-        with _undisturbed():  # once stage 1 has begun, it puts everything back itself
-            if not hooked or hooks.restore(kernel, found, entry, armed):
-                _wipe(kernel, entry, len(code))
-        raise
-    if report.state != State.READY:
-        raise _failure(report)
-    return report.hello
 
 
-def _recover(kernel: Kernel, text: bytes, address: int) -> None:
-    """Take back the hooks of a host that was killed before stage 1 had begun.
-
-    Nobody else is attaching, since we hold the guest's lock.
-    """
-    for entry, size, pairs in blob.stale(text, address):
-        left = [hooks.Hook("", slot, kernel.physical(slot), original) for slot, original in pairs]
-        armed = kernel.physical(entry) + blob.ARMED_OFFSET
-        if left and hooks.restore(kernel, left, entry, armed):
-            _wipe(kernel, entry, size)
-
-
-def _wait_for_region(
-    kernel: Kernel, entry: int, found: list[hooks.Hook], check: Callable[[], None]
-) -> int:
-    """Wait until stage 1 tells where its region is."""
-    deadline = time.monotonic() + HOOK_SECONDS
-    place = kernel.physical(entry) + blob.REGION_OFFSET
-    while time.monotonic() < deadline:
-        region = read_word(kernel.memory, place)
-        if region:
-            return region
-        check()
-        time.sleep(POLL_SECONDS)
-    raise Failure(
-        "cannot attach",
-        f"the guest ran none of {len(found)} hooked work items in {HOOK_SECONDS} s:"
-        " it is paused, hung or still booting",
-        "let it run and try again",
+def _enter(attempt: _Attempt, stage2: bytes) -> Report:
+    """Wait for stage 1 and give it stage 2."""
+    attempt.until(
+        lambda report: report.begun != Begun.NO,
+        HOOK_SECONDS,
+        Failure(
+            "cannot attach",
+            f"the guest handled no softirq for {HOOK_SECONDS} s: it is paused, hung or still booting",
+            "let it run and try again",
+        ),
     )
-
-
-def _wait_for_report(kernel: Kernel, region: int, check: Callable[[], None]) -> Report:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            data = kernel.tables.read(region + blob.REPORT_OFFSET, 4096)
-        except BadAddress as error:
-            raise Failure("cannot attach", f"stage 1's report is unreadable: {error}") from error
-        report = blob.read_report(data)
-        if report.state in {State.READY, State.FAILED}:
-            return report
-        check()
-        time.sleep(POLL_SECONDS)
-    raise Failure(
+    late = Failure(
         "cannot attach",
         f"stage 2 did not start within {START_SECONDS} s",
         "try again when the guest is less busy",
     )
+    report = attempt.until(lambda report: report.buffer != 0, START_SECONDS, late)
+    if report.state == State.FAILED:
+        return report
+    try:
+        attempt.kernel.tables.write(report.buffer, stage2)
+    except BadAddress as error:
+        raise Failure("cannot attach", f"stage 1's memory is unreachable: {error}") from error
+    attempt.tell(blob.FILLED, 1)
+    return attempt.until(lambda report: report.state == State.READY, START_SECONDS, late)
 
 
-def _acknowledge(kernel: Kernel, entry: int, region: int) -> None:
-    """Let stage 1 go, unless it has given up waiting and its region is no longer ours."""
-    if read_word(kernel.memory, kernel.physical(entry) + blob.REGION_OFFSET) == region:
-        write_word(kernel.memory, kernel.tables.physical(region + blob.ACKNOWLEDGED_OFFSET), 1)
+def _withdrawn(attempt: _Attempt) -> bool:
+    """Disarm and take the hooks back; False if stage 1 has begun: then it ends by itself.
+
+    The code stays, mapped and disarmed: a CPU may have read a hook just before, and a paused one
+    comes to it when it is let go. The next attach has it wiped.
+    """
+    attempt.tell(blob.ARMED, 0)
+    hooks.restore(attempt.kernel, attempt.hooks, attempt.stubs)
+    deadline = time.monotonic() + DECIDE_SECONDS
+    while attempt.report().begun == Begun.TRYING and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return attempt.report().begun != Begun.YES
+
+
+def _leave(attempt: _Attempt) -> None:
+    """Wait for stage 1 to wipe its place, and unmap it unless another is in use."""
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while any(attempt.kernel.memory.read(attempt.place.physical, place.SIZE)):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(POLL_SECONDS)
+    if not list(place.in_use(attempt.kernel, blob.MAGIC)):
+        place.unmap(attempt.kernel, attempt.place)
+
+
+def _recover(kernel: Kernel) -> list[int]:
+    """Take back the hooks of attaches that were killed; return their places, to be wiped.
+
+    Nobody else is attaching, since we hold the guest's lock. One whose stage 1 has begun ends by
+    itself: it has put its hooks back, and wipes its place.
+    """
+    parked = []
+    for physical in place.in_use(kernel, blob.MAGIC):
+        page = kernel.memory.read(physical, PAGE)
+        report = blob.read_report(kernel.memory.read(physical + PAGE, PAGE))
+        if report.begun == Begun.YES:
+            continue
+        code = place.at(kernel, physical).code
+        write_word(kernel.memory, physical + PAGE + blob.ARMED, 0)
+        for slot, original, stub in blob.read_hooks(page):
+            at = kernel.physical(slot)
+            if read_word(kernel.memory, at) == code + stub:
+                write_word(kernel.memory, at, original)
+        parked.append(physical)
+    return parked[: blob.PARKED_MAX]
 
 
 @contextmanager
@@ -133,13 +215,6 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _wipe(kernel: Kernel, entry: int, size: int) -> None:
-    """Make padding of code that never ran."""
-    # A CPU may have read a hook just before it was restored: it finds its way out by this code.
-    time.sleep(LEAVE_SECONDS)
-    kernel.memory.write(kernel.physical(entry), padding.INT3 * size)
 
 
 def _failure(report: Report) -> Failure:

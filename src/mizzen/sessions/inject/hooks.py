@@ -1,108 +1,79 @@
-"""Work items whose function can be exchanged.
+"""Functions of the guest's kernel that are called through a pointer, and can be exchanged.
 
-A work item's ``func`` is called in process context, may sleep, and is plain data: one aligned
-store switches it. These come round by themselves in every guest; several are hooked at once,
-because most use deferrable timers, which do not wake an idle CPU.
+softirq_vec (kernel/softirq.c) has one for each kind of softirq. All kernels have it, timers alone call
+it many times a second on a CPU that works and every few seconds in a guest that idles, and what it
+calls runs inside RCU's read side: so it can be told when nobody is in there any more.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mizzen.introspection.kernel.image import Kernel
 from mizzen.introspection.memory.physical import read_word, write_word
 from mizzen.model.errors import Failure
 
-FUNCTIONS = (
-    "vmstat_shepherd",  # mm/vmstat.c, every second
-    "flush_memcg_stats_dwork",  # mm/memcontrol.c, every 2 s
-    "psi_avgs_work",  # kernel/sched/psi.c, every 2 s while something runs
-    "toggle_allocation_gate",  # mm/kfence/core.c, every 100 ms where it is on
-    "crng_reseed",  # drivers/char/random.c, every minute
-    "neigh_periodic_work",  # net/core/neighbour.c, twice a minute
-)
-FUNC = 24
-"""Offset of func in struct work_struct, behind data and a list_head."""
-KERNEL_HALF = 0xFFFF_8000_0000_0000
-HOOKS_MAX = 8
+KNOWN = "run_timer_softirq"
+KNOWN_INDEX = 1
+"""TIMER_SOFTIRQ, include/linux/interrupt.h."""
+COUNT = 10
+"""NR_SOFTIRQS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
     """A function pointer. slot: its virtual address, physical: where that lies in RAM."""
 
-    name: str
     slot: int
     physical: int
     original: int
 
 
 def find(kernel: Kernel) -> list[Hook]:
-    """Find the work items of the image. Raises Failure if there is none."""
-    hooks = []
-    sections = [kernel.read_image("_sdata", "_edata"), kernel.read_image("__bss_start", "_end")]
-    for name in FUNCTIONS:
-        function = kernel.symbols.by_name.get(name)
-        if function is None:
-            continue
-        if f"__cfi_{name}" in kernel.symbols.by_name:
-            raise Failure(
-                "cannot attach",
-                "the guest's kernel checks indirect calls (CONFIG_CFI_CLANG), which our code"
-                " would not pass",
-                "use a kernel without it",
-            )
-        for address, data in sections:
-            for slot in work_items(data, address, function):
-                physical = kernel.physical(slot)
-                if read_word(kernel.memory, physical) == function:
-                    hooks.append(Hook(name, slot, physical, function))
-    if not hooks:
+    """Find the softirqs' actions. Raises Failure if they are not there."""
+    function = kernel.symbol(KNOWN)
+    if f"__cfi_{KNOWN}" in kernel.symbols.by_name:
         raise Failure(
             "cannot attach",
-            "none of the work items it could hook is in the guest's kernel",
-            f"use a kernel with one of {', '.join(FUNCTIONS[:3])}",
+            "the guest's kernel checks indirect calls (CONFIG_CFI_CLANG), which our code would not"
+            " pass",
+            "use a kernel without it",
         )
-    return hooks[:HOOKS_MAX]
+    for address, data in kernel.data():
+        slots = vector(data, function, kernel.is_code)
+        if slots:
+            return [
+                Hook(address + at, kernel.physical(address + at), original)
+                for at, original in slots
+            ]
+    raise Failure("cannot attach", "the guest's kernel has no table of softirqs that can be found")
 
 
-def work_items(data: bytes, address: int, function: int) -> list[int]:
-    """Return the addresses of the func fields in data that hold function.
-
-    A work item is told from any other pointer by the list_head before it, whose two pointers
-    lead into the kernel once it is initialised.
-    """
+def vector(data: bytes, function: int, is_code: Callable[[int], bool]) -> list[tuple[int, int]]:
+    """Return (position, function) of a softirq_vec in data, of those actions that are set."""
     needle = function.to_bytes(8, "little")
-    found = []
-    place = data.find(needle, FUNC)
+    place = data.find(needle)
     while place >= 0:
-        if not (address + place) % 8:
-            ahead = int.from_bytes(data[place - 16 : place - 8], "little")
-            behind = int.from_bytes(data[place - 8 : place], "little")
-            if ahead >= KERNEL_HALF and behind >= KERNEL_HALF:
-                found.append(address + place)
+        start = place - 8 * KNOWN_INDEX
+        words = data[max(start, 0) : start + 8 * COUNT]
+        if not place % 8 and len(words) == 8 * COUNT:
+            actions = struct.unpack(f"<{COUNT}Q", words)
+            if all(not action or is_code(action) for action in actions):
+                return [(start + 8 * i, action) for i, action in enumerate(actions) if action]
         place = data.find(needle, place + 1)
-    return found
+    return []
 
 
-def switch(kernel: Kernel, hooks: list[Hook], entry: int, armed: int) -> None:
-    """Point every hook to entry, then arm it.
-
-    armed: physical address of the word that tells stage 1 whether it may begin.
-    """
-    for hook in hooks:
-        write_word(kernel.memory, hook.physical, entry)
-    write_word(kernel.memory, armed, 1)
+def switch(kernel: Kernel, hooks: list[Hook], stubs: list[int]) -> None:
+    """Point every hook to its stub."""
+    for hook, stub in zip(hooks, stubs, strict=True):
+        write_word(kernel.memory, hook.physical, stub)
 
 
-def restore(kernel: Kernel, hooks: list[Hook], entry: int, armed: int) -> bool:
-    """Disarm, and put back what still points to entry.
-
-    Returns False if stage 1 had begun before: then it restores them itself.
-    """
-    write_word(kernel.memory, armed, 0)
-    begun = read_word(kernel.memory, hooks[0].physical) != entry
-    for hook in hooks:
-        if read_word(kernel.memory, hook.physical) == entry:
+def restore(kernel: Kernel, hooks: list[Hook], stubs: list[int]) -> None:
+    """Put back what still points to its stub."""
+    for hook, stub in zip(hooks, stubs, strict=True):
+        if read_word(kernel.memory, hook.physical) == stub:
             write_word(kernel.memory, hook.physical, hook.original)
-    return not begun

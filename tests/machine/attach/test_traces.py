@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import dataclass
 
 import pytest
 
 from mizzen.introspection import target
+from mizzen.introspection.memory.physical import PAGE
 from mizzen.model.errors import Failure
-from mizzen.sessions.inject import entry, hooks
+from mizzen.sessions.inject import entry, hooks, place
 
 pytestmark = pytest.mark.machine
 
@@ -44,25 +46,37 @@ def wait_until(condition, seconds: float) -> None:
         time.sleep(0.2)
 
 
-def seen_outside(guest) -> tuple[bytes, list[tuple[int, int]]]:
-    """The kernel's text, and what every hook holds."""
+@dataclass(frozen=True)
+class Outside:
+    """What attach touches: the kernel's text, its hooks, its page directory, the lowest memory."""
+
+    text: bytes
+    hooks: tuple[int, ...]
+    directory: bytes
+    low: bytes
+
+
+def seen_outside(guest) -> Outside:
     with target.opened(guest.process.pid) as opened:
         kernel = opened.kernel
-        _, text = kernel.read_image("_stext", "_etext")
-        return text, [(hook.slot, hook.original) for hook in hooks.find(kernel)]
+        text = b"".join(
+            kernel.memory.read(run.physical, run.size) for run in kernel.image if run.executable
+        )
+        pointers = tuple(hook.original for hook in hooks.find(kernel))
+        directory = kernel.memory.read(kernel.directory, PAGE)
+        return Outside(text, pointers, directory, kernel.memory.read(0, place.LOW))
 
 
-def wait_until_text_is(guest, before: bytes) -> None:
-    """The guest wipes borrowed text by itself, after a grace period of its scheduler."""
-    wait_until(lambda: seen_outside(guest)[0] == before, WIPE_SECONDS)
+def wait_until_it_is(guest, before: Outside) -> None:
+    """The guest wipes what was lent to it by itself, after a grace period."""
+    wait_until(lambda: seen_outside(guest) == before, WIPE_SECONDS)
 
 
 def test_everything_is_as_it_was(guest):
-    inside, (text, slots) = seen_inside(guest), seen_outside(guest)
+    inside, outside = seen_inside(guest), seen_outside(guest)
     done = guest.attach("sh", "-c", "mkdir /tmp/x; mount -t tmpfs none /tmp/x; sleep 999 & true")
     assert done.returncode == 0, done.stderr
-    wait_until_text_is(guest, text)
-    assert seen_outside(guest)[1] == slots
+    assert seen_outside(guest) == outside
     assert seen_inside(guest) == inside
 
 
@@ -74,18 +88,15 @@ def test_memory_comes_back(guest):
             ).split()[-2]
         )
 
-    text, _ = seen_outside(guest)
     guest.attach("true")
-    wait_until_text_is(guest, text)
     before = free()
     for _ in range(5):
         assert guest.attach("true").returncode == 0
-    wait_until_text_is(guest, text)
     assert before - free() < 1024  # KiB; the tools alone would take 2 MiB each time
 
 
 def test_a_killed_host_leaves_nothing_running(guest):
-    inside, (text, slots) = seen_inside(guest), seen_outside(guest)
+    inside, outside = seen_inside(guest), seen_outside(guest)
     running = subprocess.Popen(
         guest.arguments("sh", "-c", "echo begun; sleep 6543"),
         stdin=subprocess.DEVNULL,
@@ -96,13 +107,13 @@ def test_a_killed_host_leaves_nothing_running(guest):
         assert running.stdout.readline() == b"begun\n"
         running.kill()
     wait_until(lambda: seen_inside(guest) == inside, 90)
-    wait_until_text_is(guest, text)
-    assert seen_outside(guest)[1] == slots
     assert guest.attach("true").returncode == 0
+    assert seen_outside(guest) == outside
 
 
 def test_a_paused_guest_is_refused_and_unharmed(guest):
-    text, slots = seen_outside(guest)
+    """What was put there stays, since a CPU may be on its way to it; the next attach wipes it."""
+    outside = seen_outside(guest)
     os.kill(guest.process.pid, signal.SIGSTOP)
     try:
         done = guest.attach("true")
@@ -111,8 +122,9 @@ def test_a_paused_guest_is_refused_and_unharmed(guest):
     assert done.returncode == 1
     assert b"paused" in done.stderr
     assert done.stderr.count(b"\n") == 1
-    assert seen_outside(guest) == (text, slots)
+    assert seen_outside(guest).hooks == outside.hooks
     assert guest.attach("true").returncode == 0
+    wait_until_it_is(guest, outside)
 
 
 def paused_after_first(function, seconds: float):
@@ -122,24 +134,23 @@ def paused_after_first(function, seconds: float):
     def paused(*arguments):
         result = function(*arguments)
         if next(calls) == 0:
-            time.sleep(seconds)  # long enough for the guest's work items to come round
+            time.sleep(seconds)  # long enough for softirqs to come
         return result
 
     return paused
 
 
 def test_a_guest_that_runs_a_hook_before_the_others_are_in_place_is_unharmed(guest, monkeypatch):
-    text, slots = seen_outside(guest)
+    outside = seen_outside(guest)
     monkeypatch.setattr(hooks, "write_word", paused_after_first(hooks.write_word, 3))
     with target.opened(guest.process.pid) as opened:
-        entry.start(opened.kernel, "0" * 32, opened.check)
-    wait_until_text_is(guest, text)
-    assert seen_outside(guest)[1] == slots
+        entry.start(opened.kernel, "0" * 32, opened.check).settle()
+    wait_until_it_is(guest, outside)
     assert guest.console.run("echo alive") == "alive"
 
 
 def test_a_guest_that_runs_a_hook_while_it_is_taken_back_is_unharmed(guest, monkeypatch):
-    text, slots = seen_outside(guest)
+    outside = seen_outside(guest)
 
     def give_up() -> None:
         monkeypatch.setattr(hooks, "read_word", paused_after_first(hooks.read_word, 3))
@@ -147,26 +158,26 @@ def test_a_guest_that_runs_a_hook_while_it_is_taken_back_is_unharmed(guest, monk
 
     with target.opened(guest.process.pid) as opened, pytest.raises(KeyboardInterrupt):
         entry.start(opened.kernel, "0" * 32, give_up)
-    wait_until_text_is(guest, text)
-    assert seen_outside(guest)[1] == slots
+    assert seen_outside(guest).hooks == outside.hooks
     assert guest.console.run("echo alive") == "alive"
+    assert guest.attach("true").returncode == 0
+    wait_until_it_is(guest, outside)
 
 
 def test_hooks_of_a_host_that_was_killed_before_arming_are_taken_back(guest):
-    text, slots = seen_outside(guest)
+    outside = seen_outside(guest)
     child = os.fork()
     if not child:
-        hooks.write_word = dies_when_armed(hooks.write_word)
+        entry.write_word = dies_when_armed(entry.write_word)
         with target.opened(guest.process.pid) as opened:
             entry.start(opened.kernel, "0" * 32, opened.check)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    with pytest.raises(Failure, match="none of the work items"):
+    with pytest.raises(Failure, match="softirqs"):
         seen_outside(guest)  # for they all lead to code that never begins
     assert guest.console.run("echo alive") == "alive"
     assert guest.attach("true").returncode == 0
-    wait_until_text_is(guest, text)
-    assert seen_outside(guest)[1] == slots
+    wait_until_it_is(guest, outside)
 
 
 def dies_when_armed(write_word):

@@ -67,51 +67,50 @@ def parts(
 
     sources: all mappings that may hold RAM, home's among them.
     """
-    source, delta = home.source, home.delta
-    top = max((area.end for area, kind in firmware if kind == RAM), default=0)
-    high = max(0, top - HOLE_END)
+    ends = [area.end for area, kind in firmware if kind == RAM]
+    below = max((end for end in ends if end <= HOLE_END), default=0)
+    high = max(0, max(ends, default=0) - HOLE_END)
     if not high:
-        return _one(source, delta) if firmware or source.size <= CERTAIN else None
-    if delta in {0, -high} and source.size > high:  # the kernel is low; both are in one mapping
-        low = source.size - high
-        return _both(source, low, high, low_first=delta == 0)
-    if delta == HOLE_END and source.size > high:  # the kernel is high, that part comes first
-        return _both(source, source.size - high, high, low_first=False)
-    low = HOLE_END - delta
-    if 0 < low < HOLE_END and low + high == source.size:
-        return _both(source, low, high, low_first=True)
-    below = max(
-        (area.end for area, kind in firmware if area.end <= HOLE_END and kind == RAM), default=0
-    )
-    return _apart(home, sources, below, high)
+        if not firmware and home.source.size > CERTAIN:
+            return None
+        return _one(home.source, home.delta, below)
+    return _together(home, below, high) or _apart(home, sources, below, high)
 
 
-def _one(source: Source, delta: int) -> list[Part] | None:
-    if delta > 0 or -delta >= source.size:
+def _one(source: Source, delta: int, below: int) -> list[Part] | None:
+    """All RAM is below the hole."""
+    size = min(source.size + delta, HOLE_END)
+    if delta > 0 or size < max(below, 1):
         return None
-    return [Part(Range(0, min(source.size + delta, HOLE_END)), source, -delta)]
+    return [Part(Range(0, size), source, -delta)]
 
 
-def _both(source: Source, low: int, high: int, *, low_first: bool) -> list[Part] | None:
-    if low > HOLE_END:
+def _together(home: Home, below: int, high: int) -> list[Part] | None:
+    """Both parts are in one mapping, and the kernel's place tells which comes first."""
+    low = home.source.size - high
+    if not below <= low <= HOLE_END:
         return None
-    at_low, at_high = (0, low) if low_first else (high, 0)
-    return [Part(Range(0, low), source, at_low), Part(Range(HOLE_END, high), source, at_high)]
+    if home.delta in {0, HOLE_END - low}:  # the kernel is in the lower or in the upper part
+        at_low, at_high = 0, low
+    elif home.delta in {-high, HOLE_END}:
+        at_low, at_high = high, 0
+    else:
+        return None
+    return [
+        Part(Range(0, low), home.source, at_low),
+        Part(Range(HOLE_END, high), home.source, at_high),
+    ]
 
 
-def _apart(home: Home, sources: Sequence[Source], low: int, high: int) -> list[Part] | None:
+def _apart(home: Home, sources: Sequence[Source], below: int, high: int) -> list[Part] | None:
     """The two parts are mappings of their own, which their sizes tell from others."""
     others = [source for source in sources if source is not home.source]
     if home.delta == HOLE_END and home.source.size == high:
-        fitting = [source for source in others if low <= source.size < HOLE_END]
-        if not fitting:
-            return None
-        below = _one(min(fitting, key=lambda source: source.size), 0)
-        above = home.source
+        fitting = [source for source in others if below <= source.size < HOLE_END]
+        lower = _one(min(fitting, key=lambda source: source.size), 0, below) if fitting else None
+        upper = home.source
     else:
         fitting = [source for source in others if source.size == high]
-        below = _one(home.source, home.delta)
-        if len(fitting) != 1:
-            return None
-        above = fitting[0]
-    return [*below, Part(Range(HOLE_END, high), above, 0)] if below else None
+        lower = _one(home.source, home.delta, below) if len(fitting) == 1 else None
+        upper = fitting[0] if fitting else home.source
+    return [*lower, Part(Range(HOLE_END, high), upper, 0)] if lower else None

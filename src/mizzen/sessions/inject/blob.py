@@ -98,8 +98,8 @@ def build(
 ) -> bytes:
     """Return the code page for one place: header filled in, calls linked.
 
-    payload_size: of stage 2, in bytes. parked: addresses, in the direct map, of places that are to be
-    wiped as well. token: at most 39 characters.
+    payload_size: of stage 2, in bytes. parked: addresses, in the direct map, of places that are to
+    be wiped as well. token: at most 39 characters.
     Raises Failure if the kernel lacks a function that stage 1 calls.
     """
     magic, size, first_stub, names, imports, count, *_ = HEADER.unpack_from(stage1)

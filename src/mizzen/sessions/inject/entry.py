@@ -140,7 +140,8 @@ def _enter(attempt: _Attempt, stage2: bytes) -> Report:
         HOOK_SECONDS,
         Failure(
             "cannot attach",
-            f"the guest handled no softirq for {HOOK_SECONDS} s: it is paused, hung or still booting",
+            f"the guest handled no softirq for {HOOK_SECONDS} s: it is paused, hung or still"
+            " booting",
             "let it run and try again",
         ),
     )

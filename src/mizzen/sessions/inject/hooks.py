@@ -1,8 +1,8 @@
 """Functions of the guest's kernel that are called through a pointer, and can be exchanged.
 
-softirq_vec (kernel/softirq.c) has one for each kind of softirq. All kernels have it, timers alone call
-it many times a second on a CPU that works and every few seconds in a guest that idles, and what it
-calls runs inside RCU's read side: so it can be told when nobody is in there any more.
+softirq_vec (kernel/softirq.c) has one for each kind of softirq. All kernels have it. Timers alone
+call it many times a second on a CPU that works, and every few seconds in a guest that idles. What
+it calls runs inside RCU's read side: so it can be told when nobody is in there any more.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Room for stage 1, in memory that nobody uses, and a mapping that lets it run.
 
-Linux reserves the first 64 KiB of RAM for good, because firmware writes there (CONFIG_X86_RESERVE_LOW;
-the whole first MiB since 5.13, arch/x86/kernel/setup.c). Pages there that hold nothing but zeros are
-free for us. The kernel's direct map reaches them as data. To make them executable, one word of
-level2_kernel_pgt that maps nothing, behind the kernel image, maps the first 2 MiB of RAM, read-only.
-No CPU can have cached an entry that was not present, and whatever CPUs cache of this mapping later
-stays true, since it is always the same one.
+Linux reserves the first 64 KiB of RAM for good, because firmware writes there (the option
+CONFIG_X86_RESERVE_LOW; the whole first MiB since 5.13, arch/x86/kernel/setup.c). Pages there that
+hold nothing but zeros are free for us. The kernel's direct map reaches them as data. To make them
+executable, a word of level2_kernel_pgt that maps nothing, behind the kernel image, is made to map
+the first 2 MiB of RAM, read-only. No CPU can have cached an entry that was not present, and what
+CPUs cache of this mapping later stays true, since it is always the same one.
 
-The pages must not have run other code: QEMU's TCG does not notice writes from outside to code it has
-translated. Of zeros it knows, because the guest itself wrote them, or nobody ever wrote anything.
+The pages must not have run other code: QEMU's TCG does not notice writes from outside to code it
+has translated. Of zeros it knows: the guest itself wrote them, or nobody ever wrote anything.
 """
 
 from __future__ import annotations

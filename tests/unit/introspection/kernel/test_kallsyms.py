@@ -17,7 +17,6 @@ from mizzen.introspection.kernel import kallsyms
 
 LAYOUTS = ("5.10", "6.1.y", "6.12", "7.x")
 BASE = 0xFFFF_FFFF_9A00_0000
-PHYSICAL_BASE = 0x1400_0000
 
 
 @dataclass
@@ -79,7 +78,7 @@ def make(layout: str, seed: int, count: int, before: int) -> Table:
     names = [*sorted(names), "long" * 60, "phys_base"]
     rng.shuffle(names)
     align = 4 if layout == "7.x" else 8
-    address = 0x0200_0000
+    address = kallsyms.KERNEL_MAP + 0x0200_0000
     out = Writer(bytes(rng.randrange(1, 256) for _ in range(before)), align)
     image = [rng.randrange(0, 1 << 24) for _ in names]
     encode = encoder(tokens)
@@ -109,16 +108,13 @@ def make(layout: str, seed: int, count: int, before: int) -> Table:
     if layout == "7.x":
         out.put(b"")
         place = len(out.data)
-        phys_at = place + 4 * count + 64
-        # physical address of symbol i in the window: PHYSICAL_BASE + its offset
-        virtual = [0xFFFF_FFFF_8000_0000 + offset + 0x1000_0000 for offset in image]
-        wanted = [v - 0xFFFF_FFFF_8000_0000 + PHYSICAL_BASE - address for v in virtual]
-        wanted[names.index("phys_base")] = phys_at
-        out.put(struct.pack(f"<{count}i", *(w - place - 4 * i for i, w in enumerate(wanted))))
-        out.data += bytes(phys_at - len(out.data))
-        out.data += struct.pack("<q", PHYSICAL_BASE)
+        virtual = [address + (1 << 20) + offset for offset in image]
+        out.put(
+            struct.pack(
+                f"<{count}i", *(v - (address + place + 4 * i) for i, v in enumerate(virtual))
+            )
+        )
         expected = dict(zip(names, virtual, strict=True))
-        expected["phys_base"] = phys_at + address - PHYSICAL_BASE + 0xFFFF_FFFF_8000_0000
     else:
         expected = {n: (BASE + o) & kallsyms.MASK for n, o in zip(names, image, strict=True)}
     out.data += bytes(64)

@@ -193,18 +193,26 @@ def _image(entries: tuple[int, ...]) -> tuple[int, Range] | None:
 
     Of the pages that were split up the tables may be anywhere; the others tell enough.
     """
-    present = [bool(entry & PRESENT) for entry in entries]
-    if True not in present:
+    first = next((i for i, entry in enumerate(entries) if entry & PRESENT), None)
+    base = next((_start(i, entry) for i, entry in enumerate(entries) if _large(entry)), None)
+    if first is None or base is None:
         return None
-    first = present.index(True)
-    last = present.index(False, first) if False in present[first:] else len(present)
-    size = LARGE_PAGE * (last - first)
-    for index in range(first, last):
-        if entries[index] & LARGE:
-            base = (entries[index] & FRAME & -LARGE_PAGE) - index * LARGE_PAGE
-            start = base + first * LARGE_PAGE
-            return (base, Range(start, size)) if start >= 0 and size <= IMAGE_MAX else None
-    return None
+    last = first
+    while last < len(entries) and entries[last] & PRESENT:
+        if _large(entries[last]) and _start(last, entries[last]) != base:
+            break
+        last += 1
+    start, size = base + first * LARGE_PAGE, (last - first) * LARGE_PAGE
+    return (base, Range(start, size)) if start >= 0 and size <= IMAGE_MAX else None
+
+
+def _large(entry: int) -> bool:
+    return entry & PRESENT != 0 and entry & LARGE != 0
+
+
+def _start(index: int, entry: int) -> int:
+    """Return where the directory's first entry would lead if all were like this one."""
+    return (entry & FRAME & -LARGE_PAGE) - index * LARGE_PAGE
 
 
 def _top(place: _Place, data: bytes) -> PageTables | None:
@@ -250,7 +258,9 @@ def _kernel(place: _Place, source: Source, sources: Sequence[Source], digits: in
         )
     memory = GuestMemory(parts)
     tables = PageTables(memory, top.root, top.levels)
-    image = tuple(runs(memory, place.directory, 21, KERNEL_MAP))
+    base = place.physical_base - KERNEL_MAP
+    mapped = runs(memory, place.directory, 21, KERNEL_MAP)
+    image = tuple(run for run in mapped if run.physical - run.virtual == base)
     text = banner[0].rstrip(b"\n\0").decode(errors="replace")
     return Kernel(
         *(memory, symbols, text, place.physical_base, tables, image, place.directory),

@@ -25,6 +25,8 @@ from mizzen.model.errors import Failure
 LOW = 64 << 10
 """Bytes at the beginning of RAM that every kernel keeps out of use."""
 SIZE = 2 * PAGE
+PLACES = range(PAGE, LOW - PAGE, SIZE)
+"""Physical addresses of all places; they do not overlap."""
 ACCESSED = 1 << 5
 MAPPING = PRESENT | ACCESSED | LARGE
 """A page directory's entry for the first 2 MiB: read-only, executable, for the kernel alone."""
@@ -55,7 +57,7 @@ def choose(kernel: Kernel) -> Place:
     """Return a place that nobody uses. Raises Failure if there is none."""
     low = kernel.memory.read(0, LOW)
     reserved = _reserved(kernel)
-    for physical in range(PAGE, LOW - PAGE, PAGE):
+    for physical in PLACES:
         if not any(low[physical : physical + SIZE]) and {physical, physical + PAGE} <= reserved:
             return at(kernel, physical)
     raise Failure(
@@ -78,7 +80,7 @@ def at(kernel: Kernel, physical: int) -> Place:
 def in_use(kernel: Kernel, magic: bytes) -> Iterator[int]:
     """Yield the physical addresses of what earlier attaches could not take away."""
     low = kernel.memory.read(0, LOW)
-    for physical in range(PAGE, LOW - PAGE, PAGE):
+    for physical in PLACES:
         if low.startswith(magic, physical):
             yield physical
 

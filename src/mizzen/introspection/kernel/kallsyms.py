@@ -46,6 +46,9 @@ WINDOW_BEFORE, WINDOW_AFTER = 24 << 20, 8 << 20
 TABLE_REACH = 16 << 10
 """How far token_table and token_index reach from the digits in them, in bytes."""
 
+SEPARATOR = b"\0"
+"""What no name contains."""
+
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 
 
@@ -92,10 +95,13 @@ def parse(window: bytes, window_address: int, digits: int) -> Symbols | None:
     addresses = _addresses(window, window_address, names, index_start + 2 * TOKENS)
     if addresses is None:
         return None
-    by_name: dict[str, int] = {}
-    for string, address in zip(names.strings, addresses, strict=True):
-        by_name.setdefault(string[1:].decode("latin-1"), address)
-    return Symbols(by_name)
+    text = SEPARATOR.join([string[1:] for string in names.strings]).decode("latin-1")
+    strings = text.split(SEPARATOR.decode())
+    if len(strings) != len(addresses):
+        return None
+    strings.reverse()
+    addresses.reverse()
+    return Symbols(dict(zip(strings, addresses, strict=True)))  # the last, so the first, counts
 
 
 def has_table(window: bytes, digits: int) -> bool:

@@ -6,7 +6,6 @@ above it. A hypervisor has both parts in one mapping, one behind the other, or i
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +22,9 @@ TYPES_MAX = 20
 CERTAIN = 2 << 30
 """Bytes of RAM that every hypervisor has in one piece."""
 
-_FIRST = re.compile(rb"\0{8}[\0-\xff]{2}[\0-\x0a]\0{5}\x01\0\0\0(?=[\0-\xff]{12}\0{4})", re.DOTALL)
-"""The first entry, up to 640 KiB of RAM at 0, and the beginning of another."""
+_PIVOT = bytes(5) + RAM.to_bytes(4, "little")
+"""The end of an entry of less than 16 MiB of RAM: the upper bytes of its size, and its type."""
+_PIVOT_AT = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,14 @@ def firmware_map(data: bytes) -> list[tuple[Range, int]]:
 
     boot_params holds the one that the firmware or the loader gave, and stays for good.
     """
-    for found in _FIRST.finditer(data):
-        entries = _entries(data, found.start())
-        if any(kind == RAM and area.start >= 1 << 20 for area, kind in entries):
-            return entries
+    place = data.find(_PIVOT)
+    while place >= 0:
+        start = place - _PIVOT_AT
+        if start >= 0 and not any(data[start : start + 8]):  # RAM begins at 0
+            entries = _entries(data, start)
+            if any(kind == RAM and area.start >= 1 << 20 for area, kind in entries):
+                return entries
+        place = data.find(_PIVOT, place + 1)
     return []
 
 

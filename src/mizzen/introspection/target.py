@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from .kernel.image import Kernel
 from .memory import mappings
 from .memory.mappings import Mapping
 from .memory.process import ProcessMemory
+from .memory.ram import Source
 from .memory.shared import SharedMemory
 
 CANDIDATES = 6
@@ -71,7 +72,7 @@ def _open(what: str, process: ProcessId, confine: Callable[[], None], stack: Exi
     kernel = image.find(memories)
     if kernel is not None:
         return Guest(process, pidfd, kernel)
-    raise _no_kernel(what, sum(memory.size for memory in memories))
+    raise _no_kernel(what, memories)
 
 
 def _mappings(pid: int) -> list[Mapping]:
@@ -98,13 +99,22 @@ def _refused(what: str, error: OSError) -> Failure:
     return Failure(what, "the process has ended")
 
 
-def _no_kernel(what: str, size: int) -> Failure:
-    if not size:
+def _no_kernel(what: str, memories: Sequence[Source]) -> Failure:
+    if not memories:
         return Failure(
             what,
             "it is no hypervisor: it holds no memory that could be a guest's",
             "name the process of a virtual machine",
         )
+    release = image.release_of_any(memories)
+    if release is not None:
+        return Failure(
+            what,
+            f"Linux {release} is in its memory, but no symbol table of a running kernel: it has not"
+            " booted yet, or was built without one",
+            "use a kernel with CONFIG_KALLSYMS=y",
+        )
+    size = sum(memory.size for memory in memories)
     return Failure(
         what,
         f"no running Linux kernel is in its {size >> 20} MiB of memory: it is no hypervisor, or"

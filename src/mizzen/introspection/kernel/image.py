@@ -11,8 +11,10 @@ Nothing is known at first but mappings of a process. In this order:
 4. The symbols are read, now that the tables' virtual addresses are known.
 5. The firmware's memory map in boot_params tells where RAM is (``layout.py``).
 
-RAM may hold tables of other kernels, in the page cache or from before a kexec. Theirs do not
-agree: the page tables must map token_table to the very place at which it was found.
+RAM may hold tables of other kernels. Those in the page cache do not agree: the page tables must
+map token_table to the very place at which it was found. Of those that ran before a reset or a kexec
+all may still be there; so one is preferred to which the trampoline leads that each kernel makes for
+starting CPUs (trampoline_pgd, arch/x86/realmode/init.c).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from mizzen.introspection.memory.physical import (
     PhysicalMemory,
     Range,
     check_range,
+    read_word,
 )
 from mizzen.introspection.memory.ram import GuestMemory, Part, Source
 from mizzen.introspection.paging.tables import FRAME, LARGE, PRESENT, TABLE, PageTables, Run, runs
@@ -46,6 +49,8 @@ IMAGE_MAX = 512 << 20
 TABLES_REACH = 96 << 20
 """How far behind token_table the page tables may lie, in bytes."""
 LARGE_PAGE = 2 << 20
+LOW = 640 << 10
+"""Bytes of RAM below the legacy hole; processors start there."""
 LINKS = (510, 511)
 """The entries of level3_kernel_pgt in use: the image's gigabyte, and the fixmap's."""
 EMPTY = bytes(8 * LINKS[0])
@@ -121,18 +126,35 @@ def find(sources: Sequence[Source]) -> Kernel | None:
 
     Raises Failure if there is one but where its RAM lies cannot be made out.
     """
-    deadline = time.monotonic() + SEARCH_SECONDS
+    former = None
+    for kernel in _kernels(sources, time.monotonic() + SEARCH_SECONDS):
+        if _booted_last(kernel):
+            return kernel
+        former = former or kernel
+    return former
+
+
+def release_of_any(sources: Sequence[Source]) -> str | None:
+    """Return the release that a kernel's banner in RAM names, be there symbols or not."""
+    for source in sources:
+        for at in _occurrences(source, b"Linux version "):
+            banner = BANNER.match(source.read(at, min(600, source.size - at)))
+            if banner:
+                return banner[0].split(b" ", 3)[2].decode(errors="replace")
+    return None
+
+
+def _kernels(sources: Sequence[Source], deadline: float) -> Iterator[Kernel]:
     for source in sources:
         for digits in _occurrences(source, kallsyms.DIGITS):
             if time.monotonic() > deadline:
-                return None
+                return
             if not _has_table(source, digits):
                 continue
             for place in _places(source, digits, deadline):
                 kernel = _kernel(place, source, sources, digits)
                 if kernel is not None:
-                    return kernel
-    return None
+                    yield kernel
 
 
 def _occurrences(source: Source, needle: bytes) -> Iterator[int]:
@@ -278,6 +300,13 @@ def _direct_map(tables: PageTables, known: int) -> int:
     if not base or tables.physical(base + known) != known:
         raise BadAddress("the direct map is not where it should be")
     return base
+
+
+def _booted_last(kernel: Kernel) -> bool:
+    """Tell whether a page of the first MiB leads where the kernel's top table leads."""
+    wanted = read_word(kernel.memory, kernel.tables.root + PAGE - 8) & FRAME
+    low = TABLE.iter_unpack(kernel.memory.read(0, LOW))
+    return any(page[-1] & PRESENT and page[-1] & FRAME == wanted for page in low)
 
 
 def _symbols(place: _Place, data: bytes, digits: int) -> Symbols | None:

@@ -271,7 +271,9 @@ def _kernel(place: _Place, source: Source, sources: Sequence[Source], digits: in
     symbols = _symbols(place, data, at - place.image.start)
     if symbols is None:
         return None
-    parts = layout.parts(layout.Home(source, place.delta), sources, layout.firmware_map(data))
+    parts = layout.parts(
+        layout.Home(source, place.delta), sources, layout.firmware_map(data, place.image)
+    )
     if parts is None:
         raise Failure(
             "cannot read the guest",

@@ -35,17 +35,19 @@ class Home:
     delta: int
 
 
-def firmware_map(data: bytes) -> list[tuple[Range, int]]:
+def firmware_map(data: bytes, image: Range) -> list[tuple[Range, int]]:
     """Find a memory map (e820) in the kernel's data: ranges and their types; [] if there is none.
 
     boot_params holds the one that the firmware or the loader gave, and stays for good.
+    image: where the kernel is, which must be RAM by that map.
     """
     place = data.find(_PIVOT)
     while place >= 0:
         start = place - _PIVOT_AT
         if start >= 0 and not any(data[start : start + 8]):  # RAM begins at 0
             entries = _entries(data, start)
-            if any(kind == RAM and area.start >= 1 << 20 for area, kind in entries):
+            ram = (area for area, kind in entries if kind == RAM)
+            if any(area.start <= image.start and image.end <= area.end for area in ram):
                 return entries
         place = data.find(_PIVOT, place + 1)
     return []

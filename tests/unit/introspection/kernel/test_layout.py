@@ -16,6 +16,7 @@ from mizzen.introspection.memory.physical import Range
 
 GIB = 1 << 30
 RESERVED = 2
+IMAGE = Range(16 << 20, 32 << 20)
 
 
 @dataclass(eq=False)
@@ -75,13 +76,14 @@ def test_mappings_that_do_not_agree_with_the_map_are_not_guessed_at():
 
 def test_the_firmwares_map_is_found_among_other_data():
     entries = [(Range(0, 0x9FC00), RAM), (Range(0x9FC00, 0x400), RESERVED), *firmware(GIB, 0)[1:]]
-    data = bytes(720) + packed(entries) + bytes(100)
-    assert layout.firmware_map(data) == entries
+    elsewhere = packed([(Range(0, 2), RAM), (Range(HOLE_END + 1, 6 * HOLE_END), RAM)])
+    data = bytes(720) + elsewhere + bytes(64) + packed(entries) + bytes(100)
+    assert layout.firmware_map(data, IMAGE) == entries
 
 
 @given(st.binary(max_size=400))
 def test_any_data_is_read_or_passed_over(noise):
     data = bytes(8) + (0x9FC00).to_bytes(8, "little") + b"\x01\0\0\0" + noise
-    found = layout.firmware_map(data)
+    found = layout.firmware_map(data, IMAGE)
     assert len(found) <= layout.ENTRIES_MAX
     assert all(one[0].end <= other[0].start for one, other in itertools.pairwise(found))

@@ -19,6 +19,8 @@ ENTRY = struct.Struct("<QQI")
 ENTRIES_MAX = 128
 RAM = 1
 TYPES_MAX = 20
+CONVENTIONAL_LEAST, CONVENTIONAL_MOST = 256 << 10, 640 << 10
+"""Bytes of RAM that every PC has at 0, below the hole for VGA and firmware."""
 CERTAIN = 2 << 30
 """Bytes of RAM that every hypervisor has in one piece."""
 
@@ -46,11 +48,17 @@ def firmware_map(data: bytes, image: Range) -> list[tuple[Range, int]]:
         start = place - _PIVOT_AT
         if start >= 0 and not any(data[start : start + 8]):  # RAM begins at 0
             entries = _entries(data, start)
-            ram = (area for area, kind in entries if kind == RAM)
-            if any(area.start <= image.start and image.end <= area.end for area in ram):
+            if _plausible(entries, image):
                 return entries
         place = data.find(_PIVOT, place + 1)
     return []
+
+
+def _plausible(entries: list[tuple[Range, int]], image: Range) -> bool:
+    if not entries or not CONVENTIONAL_LEAST <= entries[0][0].size <= CONVENTIONAL_MOST:
+        return False
+    ram = (area for area, kind in entries if kind == RAM)
+    return any(area.start <= image.start and image.end <= area.end for area in ram)
 
 
 def _entries(data: bytes, position: int) -> list[tuple[Range, int]]:

@@ -76,7 +76,7 @@ def test_mappings_that_do_not_agree_with_the_map_are_not_guessed_at():
 
 def test_the_firmwares_map_is_found_among_other_data():
     entries = [(Range(0, 0x9FC00), RAM), (Range(0x9FC00, 0x400), RESERVED), *firmware(GIB, 0)[1:]]
-    elsewhere = packed([(Range(0, 2), RAM), (Range(HOLE_END + 1, 6 * HOLE_END), RAM)])
+    elsewhere = packed([(Range(0, 2), RAM), (Range(192, 6 * HOLE_END), RAM)])
     data = bytes(720) + elsewhere + bytes(64) + packed(entries) + bytes(100)
     assert layout.firmware_map(data, IMAGE) == entries
 

@@ -24,9 +24,11 @@ token_table, confirms the find.
 
 from __future__ import annotations
 
-import re
 import struct
+from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 TOKENS = 256
 TOKEN_MAX = 256
@@ -46,23 +48,33 @@ WINDOW_BEFORE, WINDOW_AFTER = 24 << 20, 8 << 20
 TABLE_REACH = 16 << 10
 """How far token_table and token_index reach from the digits in them, in bytes."""
 
+TYPES = tuple(bytes((letter,)) for letter in b"TtDdBbRrWVA")
+"""The letters that nm gives to the types of symbols, functions first."""
+RUN_STEP = 64 << 10
+
 SEPARATOR = b"\0"
 """What no name contains."""
 
 DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 
 
-@dataclass(frozen=True, slots=True)
 class Symbols:
     """Symbols by name. Addresses are virtual, as the running kernel uses them.
 
     Of several symbols with one name the first counts.
     """
 
-    by_name: dict[str, int]
+    def __init__(self, by_name: dict[str, int]) -> None:
+        """Hold symbols that are all known."""
+        self._by_name = by_name
+
+    @property
+    def by_name(self) -> Mapping[str, int]:
+        """All of them, which may take a moment to read."""
+        return self._by_name
 
     def address(self, names: str) -> int | None:
-        """Return the address of the first of several names, parted by ``|``, that exists."""
+        """Return the address of one of several names, parted by ``|``: the first that exists."""
         for name in names.split("|"):
             if name in self.by_name:
                 return self.by_name[name]
@@ -71,11 +83,114 @@ class Symbols:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """The part of the tables that is alike in all layouts. Positions are in the window."""
+    """The part of the tables that is alike in all layouts.
+
+    count: of symbols. start: where num_syms is in the window. data: names, all of them.
+    """
 
     count: int
-    start: int  # of num_syms
-    strings: list[bytes]  # type letter and name of each symbol
+    start: int
+    data: bytes
+    markers: list[int]
+    tokens: list[bytes]
+
+    def expanded(self) -> list[bytes]:
+        """Return type letter and name of each symbol, as far as they can be read."""
+        strings: list[bytes] = []
+        append, token, data = strings.append, self.tokens.__getitem__, self.data
+        position = 0
+        for _ in range(self.count):
+            first, end = _extent(data, position)
+            if end > len(data):
+                break
+            append(b"".join(map(token, data[first:end])))
+            position = end
+        return strings
+
+    def find(self, name: bytes) -> int | None:
+        """Return the number of a symbol, given with its type letter; None if it is not found."""
+        code = _compress(name, self.tokens)
+        if code is None:
+            return None
+        length = len(code)
+        prefix = bytes((length,)) if length < 128 else bytes((length & 0x7F | 0x80, length >> 7))
+        place = self.data.find(prefix + code)
+        while place >= 0:
+            number = self._number(place)
+            if number is not None:
+                return number
+            place = self.data.find(prefix + code, place + 1)
+        return None
+
+    def _number(self, place: int) -> int | None:
+        """Return the number of the symbol that begins at a place, None if none does."""
+        block = bisect_right(self.markers, place) - 1
+        position = self.markers[block]
+        for number in range(block * MARKER_EVERY, self.count):
+            if position >= place:
+                return number if position == place else None
+            position = _extent(self.data, position)[1]
+        return None
+
+
+class _Table(Symbols):
+    """Symbols as they lie in RAM: looked up there, expanded only when all are asked for."""
+
+    def __init__(self, names: _Names, addresses: _Addresses) -> None:
+        """Hold the tables, which have been found to fit together."""
+        self._names = names
+        self._addresses = addresses
+
+    @cached_property
+    def by_name(self) -> dict[str, int]:
+        """See ``Symbols``."""
+        strings = [string[1:] for string in self._names.expanded()]
+        text = SEPARATOR.join(strings).decode("latin-1").split(SEPARATOR.decode())
+        addresses = [self._addresses.of(number) for number in range(len(strings))]
+        if len(text) != len(addresses):
+            return {}  # a name with a NUL in it
+        return dict(zip(reversed(text), reversed(addresses), strict=True))
+
+    def address(self, names: str) -> int | None:
+        """See ``Symbols``."""
+        for name in names.split("|"):
+            for letter in TYPES:
+                number = self._names.find(letter + name.encode())
+                if number is not None:
+                    return self._addresses.of(number)
+        return super().address(names)
+
+
+def _extent(data: bytes, position: int) -> tuple[int, int]:
+    """Return where the tokens of the symbol at a position begin and end."""
+    length = data[position] if position < len(data) else 0
+    if length & 0x80 and position + 1 < len(data):
+        length = (length & 0x7F) | (data[position + 1] << 7)
+        position += 1
+    return position + 1, position + 1 + length
+
+
+def _compress(name: bytes, tokens: list[bytes]) -> bytes | None:
+    """Encode a name as scripts/kallsyms.c, compress_symbols, did: from the last token to the first.
+
+    The kernel does not keep which pair a token was made of; that it spells the same is taken for
+    the same, and has not been seen to differ. None if a character is no token.
+    """
+    parts = [name[i : i + 1] for i in range(len(name))]
+    for token in reversed(tokens):
+        if len(token) < 2 or token not in name:
+            continue
+        joined: list[bytes] = []
+        for part in parts:
+            if joined and joined[-1] + part == token:
+                joined[-1] = token
+            else:
+                joined.append(part)
+        parts = joined
+    numbers = {token: number for number, token in enumerate(tokens)}
+    if not all(part in numbers for part in parts):
+        return None
+    return bytes(numbers[part] for part in parts)
 
 
 def parse(window: bytes, window_address: int, digits: int) -> Symbols | None:
@@ -93,15 +208,7 @@ def parse(window: bytes, window_address: int, digits: int) -> Symbols | None:
     if names is None:
         return None
     addresses = _addresses(window, window_address, names, index_start + 2 * TOKENS)
-    if addresses is None:
-        return None
-    text = SEPARATOR.join([string[1:] for string in names.strings]).decode("latin-1")
-    strings = text.split(SEPARATOR.decode())
-    if len(strings) != len(addresses):
-        return None
-    strings.reverse()
-    addresses.reverse()
-    return Symbols(dict(zip(strings, addresses, strict=True)))  # the last, so the first, counts
+    return _Table(names, addresses) if addresses else None
 
 
 def has_table(window: bytes, digits: int) -> bool:
@@ -153,15 +260,16 @@ def _names(window: bytes, tokens: list[bytes], token_start: int) -> _Names | Non
     budget = _Budget()
     lowest = max(0, token_start - 4 * SYMBOLS_MAX) & ~7
     # markers begin with 0 and go on with anything else: the last aligned word in a run of zeros
-    for run in reversed(list(re.finditer(rb"\0{4,}", window[lowest:token_start]))):
-        start = lowest + ((run.end() - 4) & ~3)
+    zeros = window.rfind(bytes(4), lowest, token_start)
+    while zeros >= 0 and budget.spend(1):
+        start = zeros & ~3
         markers = _markers(window, start, token_start, budget)
-        if markers and start >= lowest + run.start():
+        if markers and not any(window[start : start + 4]):
             found = _names_before(window, start, markers, tokens, budget)
             if found is not None:
                 return found
-        if not budget.spend(1):
-            return None
+        run = window[max(lowest, zeros - RUN_STEP) : zeros]
+        zeros = window.rfind(bytes(4), lowest, zeros - len(run) + len(run.rstrip(b"\0")))
     return None
 
 
@@ -193,41 +301,45 @@ def _names_before(
             if (count + MARKER_EVERY - 1) // MARKER_EVERY != used or count < SYMBOLS_MIN:
                 continue
             for start in (position + 8, position + 4):
-                names = window[start:markers_start]
-                strings = _walk(names, count, markers, tokens, budget)
-                if strings is not None:
-                    return _Names(count, position, strings)
+                names = _Names(count, position, window[start:markers_start], markers[:used], tokens)
+                if _fits(names):
+                    return names
     return None
 
 
-def _walk(
-    names: bytes, count: int, markers: list[int], tokens: list[bytes], budget: _Budget
-) -> list[bytes] | None:
-    """Expand all names, checking every marker on the way; None if they do not agree."""
-    strings: list[bytes] = []
-    append, token = strings.append, tokens.__getitem__
-    position = 0
-    try:
-        for number in range(count):
-            if not number % MARKER_EVERY and (
-                position != markers[number // MARKER_EVERY] or not budget.spend(MARKER_EVERY)
-            ):
-                return None
-            length = names[position]
-            position += 1
-            if length & 0x80:
-                length = (length & 0x7F) | (names[position] << 7)
-                position += 1
-            append(b"".join(map(token, names[position : position + length])))
-            position += length
-    except IndexError:
-        return None
-    return strings if 0 <= len(names) - position < 8 else None
+def _fits(names: _Names) -> bool:
+    """Tell whether the names behind the last marker fill the rest, up to the padding."""
+    position = names.markers[-1]
+    for _ in range((names.count - 1) % MARKER_EVERY + 1):
+        position = _extent(names.data, position)[1]
+    return 0 <= len(names.data) - position < 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Addresses:
+    """One number for each symbol, and how to make an address of it.
+
+    base: what they count from; None if each counts from its own place, the first from ``place``.
+    """
+
+    offsets: tuple[int, ...]
+    base: int | None
+    place: int = 0
+    percpu: bool = False
+
+    def of(self, number: int) -> int:
+        """Return a symbol's address: kernel/kallsyms.c, kallsyms_sym_address."""
+        offset = self.offsets[number]
+        if self.base is None:
+            return (self.place + 4 * number + offset) & MASK
+        if not self.percpu:
+            return (self.base + offset) & MASK
+        return offset if offset >= 0 else (self.base - 1 - offset) & MASK
 
 
 def _addresses(
     window: bytes, window_address: int, names: _Names, after_index: int
-) -> list[int] | None:
+) -> _Addresses | None:
     """Read the addresses in whichever of the three layouts fits."""
     count = names.count
     base_at = names.start - 8
@@ -249,19 +361,17 @@ def _addresses(
     return _place_relative(window_address, offsets, start)  # which are aligned to 4
 
 
-def _relative(offsets: tuple[int, ...], base: int) -> list[int]:
-    """Count from base: kernel/kallsyms.c, kallsyms_sym_address."""
-    if min(offsets) >= 0:  # without KALLSYMS_ABSOLUTE_PERCPU
-        return [(base + offset) & MASK for offset in offsets]
-    return [offset if offset >= 0 else (base - 1 - offset) & MASK for offset in offsets]
+def _relative(offsets: tuple[int, ...], base: int) -> _Addresses:
+    """Count from base. There are negative offsets with KALLSYMS_ABSOLUTE_PERCPU only."""
+    return _Addresses(offsets, base, percpu=min(offsets) < 0)
 
 
-def _place_relative(window_address: int, offsets: tuple[int, ...], start: int) -> list[int] | None:
+def _place_relative(window_address: int, offsets: tuple[int, ...], start: int) -> _Addresses | None:
     """Count from each offset's own place. Most symbols lie in the kernel image then."""
-    first = window_address + start
-    addresses = [(first + 4 * i + offset) & MASK for i, offset in enumerate(offsets)]
-    inside = sum(map(_in_kernel_map, addresses))
-    return addresses if inside > len(addresses) // 2 else None
+    addresses = _Addresses(offsets, None, window_address + start)
+    probes = range(0, len(offsets), MARKER_EVERY)
+    inside = sum(_in_kernel_map(addresses.of(number)) for number in probes)
+    return addresses if inside > len(probes) // 2 else None
 
 
 def _in_kernel_map(address: int) -> bool:

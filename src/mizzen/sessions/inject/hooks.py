@@ -18,6 +18,9 @@ from mizzen.model.errors import Failure
 KNOWN = "run_timer_softirq"
 KNOWN_INDEX = 1
 """TIMER_SOFTIRQ, include/linux/interrupt.h."""
+PREAMBLE = 16
+MOV_EAX = 0xB8
+ENDBR64 = bytes.fromhex("f30f1efa")
 COUNT = 10
 """NR_SOFTIRQS."""
 
@@ -34,21 +37,37 @@ class Hook:
 def find(kernel: Kernel) -> list[Hook]:
     """Find the softirqs' actions. Raises Failure if they are not there."""
     function = kernel.symbol(KNOWN)
-    if f"__cfi_{KNOWN}" in kernel.symbols.by_name:
-        raise Failure(
-            "cannot attach",
-            "the guest's kernel checks indirect calls (CONFIG_CFI_CLANG), which our code would not"
-            " pass",
-            "use a kernel without it",
-        )
     for address, data in kernel.data():
         slots = vector(data, function, kernel.is_code)
-        if slots:
-            return [
-                Hook(address + at, kernel.physical(address + at), original)
-                for at, original in slots
-            ]
+        if not slots:
+            continue
+        before = [
+            kernel.memory.read(kernel.physical(action) - PREAMBLE, PREAMBLE) for _, action in slots
+        ]
+        if calls_are_checked(before):
+            raise Failure(
+                "cannot attach",
+                "the guest's kernel checks indirect calls (CONFIG_CFI_CLANG), which our code would"
+                " not pass",
+                "use a kernel without it",
+            )
+        return [
+            Hook(address + at, kernel.physical(address + at), original) for at, original in slots
+        ]
     raise Failure("cannot attach", "the guest's kernel has no table of softirqs that can be found")
+
+
+def calls_are_checked(before: list[bytes]) -> bool:
+    """Tell from what stands before functions whether callers compare a hash of their type there.
+
+    before: PREAMBLE bytes before each function. kCFI puts ``mov $hash, %eax`` there, directly or
+    before padding; FineIBT ``endbr64`` and a comparison (arch/x86/kernel/alternative.c).
+    """
+    return (
+        all(code[PREAMBLE - 5] == MOV_EAX for code in before)
+        or all(code[0] == MOV_EAX for code in before)
+        or all(code.startswith(ENDBR64) for code in before)
+    )
 
 
 def vector(data: bytes, function: int, is_code: Callable[[int], bool]) -> list[tuple[int, int]]:

@@ -113,7 +113,7 @@ def _reserved(kernel: Kernel) -> set[int]:
     taken to be reserved, as they are unless CONFIG_X86_RESERVE_LOW was made smaller.
     """
     pages = range(0, LOW, PAGE)
-    base = kernel.symbols.by_name.get("vmemmap_base")
+    base = kernel.symbols.address("vmemmap_base")
     if base is None:
         return set(pages)
     start = read_word(kernel.memory, kernel.physical(base))

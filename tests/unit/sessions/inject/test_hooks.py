@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +43,21 @@ def test_whatever_is_found_is_code_in_the_data(words, cut):
     for at, action in hooks.vector(data, TIMER, is_code):
         assert is_code(action)
         assert data[at : at + 8] == action.to_bytes(8, "little")
+
+
+HASH = bytes.fromhex("b812345678")
+NOPS = bytes.fromhex("90" * 11)
+
+
+@pytest.mark.parametrize(
+    ("before", "checked"),
+    [
+        ([NOPS + HASH] * 3, True),
+        ([HASH + NOPS] * 3, True),
+        ([hooks.ENDBR64 + bytes(12)] * 3, True),
+        ([NOPS + HASH, HASH + NOPS], False),
+        ([NOPS + bytes(5)] * 3, False),
+    ],
+)
+def test_checked_calls_are_told_from_what_stands_before_functions(before, checked):
+    assert hooks.calls_are_checked(before) is checked

@@ -259,7 +259,7 @@ def overlaid(entries: Iterable[Entry]) -> Layer:
     for entry in entries:
         parts = os.fsencode(entry.name).split(b"/")
         if any(part in {b"", b".", b".."} or b"\0" in part for part in parts):
-            raise ValueError(entry.name)
+            raise ValueError(f"{entry.name!r} leads elsewhere")
         layer = root
         for part in parts:
             if not layer.is_folder:

@@ -22,6 +22,8 @@ BYTES_MAX = 64 << 30
 COUNT_MAX = 1 << 20
 MEMORY_MAX = 2 << 30
 """Bytes of address space: tarfile believes the sizes of long names and extended headers."""
+NAME_MAX = 4095
+"""Characters of a path, as Linux takes them."""
 CHUNK = 1 << 20
 SAY_EVERY = 16 << 20
 
@@ -37,7 +39,9 @@ def parts_of(name: str) -> list[str]:
     """Return a member's path below the folder. Raises Rejected if it leads outside."""
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if ".." in parts or "\0" in name:
-        raise Rejected(f"its member {name!r} leads outside")
+        raise Rejected(f"its member {name[:100]!r} leads outside")
+    if len(name) > NAME_MAX:
+        raise Rejected(f"the name of its member {name[:100]!r}... is too long")
     return parts
 
 
@@ -52,10 +56,8 @@ class Unpacker:
 
     def take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Make one member. Raises Rejected or OSError."""
-        self.count += 1
+        self._count()
         self.bytes += member.size
-        if self.count > COUNT_MAX:
-            raise Rejected(f"it has more than {COUNT_MAX} members")
         if self.bytes > BYTES_MAX:
             raise Rejected(f"it has more than {BYTES_MAX >> 30} GiB")
         parts = parts_of(member.name)
@@ -89,6 +91,11 @@ class Unpacker:
             finally:
                 os.close(parent)
 
+    def _count(self) -> None:
+        self.count += 1
+        if self.count > COUNT_MAX:
+            raise Rejected(f"it has more than {COUNT_MAX} files")
+
     def _open(self, parts: list[str], name: str, *, make: bool) -> int:
         descriptor = os.dup(self.folder)
         try:
@@ -96,7 +103,7 @@ class Unpacker:
                 if make:
                     try:
                         os.mkdir(part, 0o755, dir_fd=descriptor)
-                        self.count += 1
+                        self._count()
                     except FileExistsError:
                         pass
                 below = os.open(part, _DIRECTORY, dir_fd=descriptor)

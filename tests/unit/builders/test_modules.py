@@ -119,3 +119,8 @@ def test_modules_are_read_decompressed(tmp_path):
 def test_a_missing_module_is_named(tmp_path):
     with pytest.raises(Failure, match="module erofs is neither in"):
         needed(folder_of(tmp_path, {}), ("erofs",))
+
+
+def test_fuse_is_loaded_where_there_is_a_module(tmp_path):
+    folder = folder_of(tmp_path, {"net.ko": b"depends=\0", "fuse.ko": b"depends=\0"})
+    assert [module.name for module in needed(folder, ("net",))] == ["net", "fuse"]

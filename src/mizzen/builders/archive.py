@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from mizzen.model.errors import Failure
 from mizzen.model.progress import Progress, Report
 
 from . import oci, unpack
-from .buildah import Buildah, here
+from .buildah import Buildah, explain, here
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 MANIFEST_MAX = 1 << 20
@@ -37,8 +38,7 @@ async def root_of(file: Path, place: Path, folders: Folders, what: str, report: 
     if named is None:
         _check(root, what)
         return root
-    await _from_image(await here(folders), named, place / "image", what)
-    return place / "image"
+    return await _from_image(await here(folders), named, place, what)
 
 
 async def _plain(file: Path, place: Path, what: str) -> Path:
@@ -66,7 +66,7 @@ async def extract(file: Path, folder: Path, what: str, report: Report) -> None:
         if line.isdecimal():
             report(Progress(task, int(line), total))
 
-    def explain(stderr: str) -> tuple[str, str]:
+    def told(stderr: str) -> tuple[str, str]:
         lines = [line for line in stderr.splitlines() if not line.isdecimal()]
         why = lines[-1] if lines else "unpacking it was ended"
         return why, "free some disk space" if "No space left" in why else FIX
@@ -76,7 +76,7 @@ async def extract(file: Path, folder: Path, what: str, report: Report) -> None:
     code = f"import sys; from {unpack.__name__} import main; main(*sys.argv[1:])"
     await run(
         sys.executable, "-P", "-c", code, file, folder,
-        what=what, on_line=on_line, explain=explain,
+        what=what, on_line=on_line, explain=told,
     )  # fmt: skip
     report(Progress(task, total, total, finished=True))
 
@@ -89,31 +89,44 @@ def _begin(file: Path, folder: Path) -> int:
 def _image(file: Path, folder: Path) -> str | None:
     """Return what buildah calls the image that an unpacked archive is; None if it is no image.
 
-    Source: image-spec, image-layout.md; the docker-archive of containers-transports(5).
+    The name is relative to the folder above, since of a path buildah makes a name, where not all
+    characters are good. Source: image-spec, image-layout.md; containers-transports(5).
     """
     if (folder / "oci-layout").is_file() and (folder / "index.json").is_file():
-        return f"oci:{folder}"
+        return f"oci:{folder.name}"
     try:
         with (folder / "manifest.json").open("rb") as opened:
             found = msgspec.json.decode(opened.read(MANIFEST_MAX))
     except (OSError, msgspec.DecodeError):
         return None
-    is_image = isinstance(found, list) and found and isinstance(found[0], dict)
-    return f"docker-archive:{file}" if is_image and "Layers" in found[0] else None
+    if not (isinstance(found, list) and found and isinstance(found[0], dict)):
+        return None
+    if "Layers" not in found[0]:
+        return None
+    link = folder.with_name("archive.tar")
+    link.symlink_to(file)
+    return f"docker-archive:{link.name}"
 
 
-async def _from_image(buildah: Buildah, named: str, into: Path, what: str) -> None:
-    """Take the files out of an image that buildah knows by a transport; the image is not kept."""
-    before = set((await oci.names(buildah)).values())
-    pulled = await buildah("pull", "--quiet", named, what=what, scratch=into.parent)
-    identity = pulled.text.splitlines()[-1]
+async def _from_image(buildah: Buildah, named: str, place: Path, what: str) -> Path:
+    """Return a new folder with the files of an image that an archive in a folder is.
+
+    A storage of its own keeps the archive's names from taking the place of other images'.
+    """
+    storage = place / "storage"
+    own = ("--root", str(storage / "root"), "--runroot", str(storage / "run"))
+    apart = replace(buildah, options=(*buildah.options, *own))
     try:
+        pulled = await run(
+            *apart.command, "pull", "--quiet", named,
+            what=what, cwd=place, env={"TMPDIR": str(place)}, explain=explain,
+        )  # fmt: skip
         # Without root the files become the user's own, which is all a reader needs.
         copy = "cp -a" if os.geteuid() == 0 else "cp -r --preserve=mode,timestamps,links"
-        await oci.copy_out(buildah, identity, into, copy, what)
+        await oci.copy_out(apart, pulled.text.splitlines()[-1], place / "image", copy, what)
     finally:
-        if identity not in before:
-            await buildah("rmi", "--force", identity, what=what)
+        await run(*buildah.inside, "rm", "-rf", storage, what=what)
+    return place / "image"
 
 
 def _check(folder: Path, what: str) -> None:

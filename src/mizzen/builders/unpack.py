@@ -24,6 +24,8 @@ MEMORY_MAX = 2 << 30
 """Bytes of address space: tarfile believes the sizes of long names and extended headers."""
 NAME_MAX = 4095
 """Characters of a path, as Linux takes them."""
+DEPTH_MAX = 200
+"""Folders below each other: what removes them again recurs."""
 CHUNK = 1 << 20
 SAY_EVERY = 16 << 20
 
@@ -40,8 +42,8 @@ def parts_of(name: str) -> list[str]:
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if ".." in parts or "\0" in name:
         raise Rejected(f"its member {name[:100]!r} leads outside")
-    if len(name) > NAME_MAX:
-        raise Rejected(f"the name of its member {name[:100]!r}... is too long")
+    if len(name) > NAME_MAX or len(parts) > DEPTH_MAX:
+        raise Rejected(f"its member {name[:100]!r}... is too deep")
     return parts
 
 

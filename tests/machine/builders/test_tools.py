@@ -27,7 +27,7 @@ def default(cache):
 def inside(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     path = "PATH=/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin"
     return subprocess.run(
-        ["chroot", root, "/usr/bin/env", "-i", path, *command],
+        ["chroot", root, "/usr/bin/env", "-i", "HOME=/root", path, *command],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ def test_the_default_tools_show_the_guests_users_and_trust_the_usual_authorities
 
 def test_the_default_tools_are_small(default):
     assert default.size < 100 << 20
-    assert not (default.path / "usr/share/man").exists()
+    assert not [path for path in default.path.glob("usr/share/man/**/*") if path.is_file()]
 
 
 def test_without_a_mirror_building_fails_in_one_line(folders, monkeypatch):

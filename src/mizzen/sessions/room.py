@@ -6,8 +6,8 @@ from enum import Enum, auto
 
 from mizzen.model.errors import Failure
 
-SHARE = 2
-"""One part in so many of the guest's available memory may hold tools."""
+SHARE = 50
+"""Percent of the memory that the guest could give without hardship; so much may hold tools."""
 LEAST = 4 << 20
 """Bytes that tools may take up in any guest: busybox."""
 COPIED_MOST = 8 << 20
@@ -25,7 +25,7 @@ class Way(Enum):
 
 def room(available: int) -> int:
     """Return how many bytes of a guest's available memory tools may take up."""
-    return max(available // SHARE, LEAST)
+    return max(available * SHARE // 100, LEAST)
 
 
 def way(*, size: int, count: int, available: int, fuse: bool) -> Way:
@@ -45,8 +45,8 @@ def way(*, size: int, count: int, available: int, fuse: bool) -> Way:
     raise Failure(
         "cannot bring the tools",
         f"they need {_mib(needed)} MiB, the guest may give {_mib(most)} MiB"
-        f" (half of the {_mib(available)} MiB it has available), and it lacks FUSE, by which they"
-        " would be served instead",
+        f" ({SHARE} % of the {_mib(available)} MiB it has available), and it lacks FUSE,"
+        " by which they would be served instead",
         "bring smaller tools, or load the guest's module fuse",
     )
 

@@ -36,7 +36,7 @@ def test_without_fuse_what_fits_is_copied() -> None:
 def test_without_fuse_what_does_not_fit_is_refused_with_the_sizes() -> None:
     with pytest.raises(Failure) as failure:
         way(size=80 * MIB, count=1024, available=100 * MIB, fuse=False)
-    assert "they need 81 MiB, the guest may give 50 MiB (half of the 100 MiB" in failure.value.why
+    assert "they need 81 MiB, the guest may give 50 MiB (50 % of the 100 MiB" in failure.value.why
     assert "smaller tools" in failure.value.fix
 
 

@@ -102,7 +102,7 @@ def _section(elf: bytes, wanted: bytes) -> bytes:
             start = strings + name
             if elf[start : start + len(wanted) + 1] == wanted + b"\0":
                 return elf[offset : offset + length]
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         pass
     return b""
 

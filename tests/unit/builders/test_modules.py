@@ -3,7 +3,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mizzen.builders.modules import (
@@ -68,6 +68,7 @@ def test_any_bytes_after_an_elf_header_are_survived(data):
 
 
 @given(st.binary(max_size=200), st.integers(0, 500), st.integers(0, 255))
+@example(b"", 47, 128)
 def test_a_damaged_module_is_survived(info, place, value):
     data = bytearray(ko(info))
     data[place % len(data)] = value

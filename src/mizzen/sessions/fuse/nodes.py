@@ -10,7 +10,7 @@ from .tree import Node
 
 ROOT = 1
 NODES_MAX = 1 << 18
-"""Files that a guest may know at once: half a kilobyte each is ours. More are refused (ENFILE)."""
+"""Files that a guest may know at once, each for 0.7 KiB of ours. More are refused with ENFILE."""
 
 
 @dataclass(slots=True)

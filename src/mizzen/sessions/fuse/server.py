@@ -40,7 +40,7 @@ class Server:
     """Serves a folder of this host. Not for several threads."""
 
     def __init__(self, folder: int, overlay: Iterable[Entry] = ()) -> None:
-        """Serve a folder, and entries over it as ``tree.overlaid`` lays them.
+        """Serve a folder, and entries over it as ``overlay.overlaid`` lays them.
 
         folder: its descriptor, which stays the caller's. Files are opened when they are first
         read, with the privileges that are left then.

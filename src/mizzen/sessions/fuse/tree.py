@@ -11,13 +11,13 @@ import errno
 import itertools
 import os
 import stat
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from mizzen.host.cpio import Entry
 
+from .kept import Kept
+from .overlay import OVERLAID, Layer, overlaid
 from .protocol import ATTRIBUTES, PAGE, Refused
 
 DESCRIPTORS = 64
@@ -25,28 +25,10 @@ DESCRIPTORS = 64
 LISTINGS = 8
 LISTED_MAX = 1 << 17
 """Names in one folder; a larger one is refused with EOVERFLOW."""
-OVERLAID = 1 << 62
-"""Added to the inode numbers of what is no file of the folder."""
-
-Value = TypeVar("Value")
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: should a FIFO have taken the file's place, opening it must not wait.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
-
-@dataclass(slots=True)
-class Layer:
-    """What is laid over one name. entry: None for a folder that only has others in it."""
-
-    number: int
-    entry: Entry | None = None
-    names: dict[bytes, Layer] = field(default_factory=dict)
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is one, which shows what a folder below it has."""
-        return self.entry is None or stat.S_ISDIR(self.entry.mode)
 
 
 @dataclass(slots=True, eq=False)
@@ -75,36 +57,8 @@ class Name:
     kind: int
 
 
-class Kept(Generic[Value]):
-    """Values by node, the least recently used of them dropped for a new one."""
-
-    def __init__(self, most: int, drop: Callable[[Value], object]) -> None:
-        self._values: OrderedDict[Node, Value] = OrderedDict()
-        self._most = most
-        self._drop = drop
-
-    def get(self, node: Node) -> Value | None:
-        """Return a node's value if it is still there."""
-        value = self._values.get(node)
-        if value is not None:
-            self._values.move_to_end(node)
-        return value
-
-    def put(self, node: Node, value: Value) -> Value:
-        """Keep a node's value, and return it."""
-        self._values[node] = value
-        if len(self._values) > self._most:
-            self._drop(self._values.popitem(last=False)[1])
-        return value
-
-    def clear(self) -> None:
-        """Drop all."""
-        while self._values:
-            self._drop(self._values.popitem()[1])
-
-
 class Tree:
-    """A folder with entries over it; see ``overlaid``. Not for several threads."""
+    """A folder with entries over it; see ``overlay``. Not for several threads."""
 
     def __init__(self, folder: int, overlay: Iterable[Entry] = ()) -> None:
         """Serve a folder. folder: its descriptor, which stays the caller's.
@@ -112,9 +66,9 @@ class Tree:
         Raises OSError if it cannot be looked at.
         """
         self._folder = folder
-        self._directories: Kept[int] = Kept(DESCRIPTORS, os.close)
-        self._files: Kept[int] = Kept(DESCRIPTORS, os.close)
-        self._listings: Kept[list[Name]] = Kept(LISTINGS, lambda _: None)
+        self._directories: Kept[Node, int] = Kept(DESCRIPTORS, os.close)
+        self._files: Kept[Node, int] = Kept(DESCRIPTORS, os.close)
+        self._listings: Kept[Node, list[Name]] = Kept(LISTINGS, lambda _: None)
         status = os.fstat(folder)
         self._device = status.st_dev
         self.root = self._node(None, b"", status, overlaid(overlay))
@@ -245,30 +199,6 @@ class Tree:
         )  # fmt: skip
         identity = (status.st_dev, status.st_ino)
         return Node(parent, name, status.st_mode, inode, attributes, identity, layer)
-
-
-def overlaid(entries: Iterable[Entry]) -> Layer:
-    """Return entries as what lies over a folder.
-
-    Folders that entries are in need no entry of their own. A folder shows what a folder below it
-    has, and replaces anything else; any other entry replaces what is below it. Where a name comes
-    twice, the later one counts. Raises ValueError for a name that leads elsewhere.
-    """
-    numbers = itertools.count(OVERLAID)
-    root = Layer(next(numbers))
-    for entry in entries:
-        parts = os.fsencode(entry.name).split(b"/")
-        if any(part in {b"", b".", b".."} or b"\0" in part for part in parts):
-            raise ValueError(f"{entry.name!r} leads elsewhere")
-        layer = root
-        for part in parts:
-            if not layer.is_folder:
-                layer.entry = None
-            layer = layer.names.setdefault(part, Layer(next(numbers)))
-        layer.entry = entry
-        if not layer.is_folder:
-            layer.names.clear()
-    return root
 
 
 def _overlaid_node(parent: Node, name: bytes, layer: Layer) -> Node:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mizzen.host import cpio
-from mizzen.sessions.fuse import nodes, protocol, tree
+from mizzen.sessions.fuse import nodes, overlay, protocol, tree
 from mizzen.sessions.fuse.protocol import Operation
 from mizzen.sessions.fuse.server import Server
 
@@ -217,7 +217,7 @@ def test_entries_lie_over_the_folder(peer: Peer) -> None:
 @pytest.mark.parametrize("name", ["../x", "/x", "", "a//b", "a/."])
 def test_entries_lie_nowhere_else(name: str) -> None:
     with pytest.raises(ValueError, match="leads elsewhere"):
-        tree.overlaid([cpio.file(name, b"")])
+        overlay.overlaid([cpio.file(name, b"")])
 
 
 def test_a_forgotten_node_is_gone(folder: Path) -> None:

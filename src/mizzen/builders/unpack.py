@@ -159,7 +159,8 @@ def _write(parent: int, name: str, member: tarfile.TarInfo, content: IO[bytes]) 
         while chunk := content.read(CHUNK):
             file.write(chunk)
         _own(parent, name, member)
-        # After chown, which clears set-user-id. Who serves the file must be able to read it.
+        file.flush()
+        # Writing and chown clear set-user-id. Who serves the file must be able to read it.
         os.fchmod(file.fileno(), member.mode & 0o7777 | (0 if os.geteuid() == 0 else 0o400))
     _stamp(parent, name, member)
 

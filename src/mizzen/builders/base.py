@@ -8,14 +8,13 @@ add packages as on any other Debian image. Each is made once, when something fir
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from mizzen.host.paths import Folders
-from mizzen.host.process import run
 from mizzen.model.progress import Progress, Report
 
-from . import apt, oci
+from . import apt, bootstrap, oci
+from .bootstrap import Recipe
 from .buildah import Buildah
 from .cache import workshop
 
@@ -28,16 +27,6 @@ PACKAGES = {
 COMMANDS = {"localhost/mizzen/base": "/bin/sh", "localhost/mizzen/python": "/usr/bin/python3"}
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-EXCLUDED = ("doc/*", "info/*", "lintian/*", "locale/*", "man/*", "bug/*")
-"""Below /usr/share, never unpacked; copyright files are."""
-
-HOOKS = Path("/usr/share/mmdebstrap/hooks/merged-usr")
-STAGES = (
-    "running apt-get update", "downloading packages", "extracting archives", "installing essential",
-    "installing remaining", "cleaning package lists", "creating tarball", "success",
-)  # fmt: skip
-"""What mmdebstrap says it does, in this order."""
 
 # What names this host, or differs from one run to the next.
 CLEAN = (
@@ -53,30 +42,6 @@ def made_here(reference: str) -> str | None:
     """Return the base image that a reference names, None if it is none of ours."""
     name = reference.removesuffix(":latest")
     return name if name in PACKAGES else None
-
-
-def arguments(name: str, suite: str, archive: Path, proxy: Path, *, root: bool) -> list[str]:
-    """Return the mmdebstrap command that makes a base image's files, sources on stdin."""
-    excludes = [f"--dpkgopt=path-exclude=/usr/share/{path}" for path in EXCLUDED]
-    merged = [f"--hook-dir={HOOKS}"] if suite == "bookworm" else []
-    return [
-        "mmdebstrap",
-        f"--mode={'root' if root else 'unshare'}",
-        "--variant=apt",
-        "--format=tar",
-        "--architectures=amd64",
-        # Without it, bookworm's usrmerge brings 60 MB of perl.
-        f"--include={','.join(('usr-is-merged', *PACKAGES[name]))}",
-        *excludes,
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        "--dpkgopt=force-unsafe-io",
-        f"--aptopt={proxy}",
-        *merged,
-        f"--customize-hook={CLEAN}",
-        suite,
-        str(archive),
-        "-",
-    ]
 
 
 async def ensure(buildah: Buildah, folders: Folders, name: str, report: Report) -> None:
@@ -99,31 +64,18 @@ async def ensure(buildah: Buildah, folders: Folders, name: str, report: Report) 
 
 
 async def _bootstrap(buildah: Buildah, name: str, place: Path, what: str, report: Report) -> Path:
-    archive = place / "root.tar"
     suite = apt.this_suite()
-    task = f"making {name} from packages of Debian {suite}"
-
-    def on_line(line: str) -> None:
-        for number, stage in enumerate(STAGES):
-            if line.startswith(f"I: {stage}"):
-                report(Progress(task, number, len(STAGES)))
-
-    sources, settings = await apt.for_others(suite, place, what)
-    root = os.geteuid() == 0
-    # Without root, mmdebstrap works as another user, who cannot enter the workshop.
-    where = {"TMPDIR": str(place)} if root else {}
-    report(Progress(task, 0, len(STAGES)))
-    await run(
-        *buildah.prefix,
-        *arguments(name.removesuffix(":latest"), suite, archive, settings, root=root),
+    # usr-is-merged: without it, bookworm's usrmerge brings 60 MB of perl.
+    packages = ("usr-is-merged", *PACKAGES[name.removesuffix(":latest")])
+    return await bootstrap.make(
+        Recipe("apt", packages, ("--customize-hook", CLEAN)),
+        suite,
+        prefix=buildah.prefix,
+        place=place,
+        task=f"making {name} from packages of Debian {suite}",
         what=what,
-        stdin=sources.encode(),
-        env={"SOURCE_DATE_EPOCH": "0", "LC_ALL": "C.UTF-8", **where},
-        on_line=on_line,
-        explain=explain,
+        report=report,
     )
-    report(Progress(task, len(STAGES), len(STAGES), finished=True))
-    return archive
 
 
 async def _store(buildah: Buildah, name: str, archive: Path, what: str) -> None:
@@ -135,10 +87,3 @@ async def _store(buildah: Buildah, name: str, archive: Path, what: str) -> None:
         await buildah("config", *settings, container, what=what)
         commit = ("commit", "--quiet", "--timestamp", "0", container, name)
         await buildah(*commit, what=what, scratch=scratch)
-
-
-def explain(stderr: str) -> tuple[str, str]:
-    """Tell from mmdebstrap's output why it failed, and what to do."""
-    if "No space left on device" in stderr:
-        return "No space left on device", "free some disk space"
-    return apt.explain(stderr)

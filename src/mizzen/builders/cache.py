@@ -35,6 +35,13 @@ async def workshop(kind: Path, what: str) -> AsyncIterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def closed(kind: Path) -> Path:
+    """Return a folder of things that only their owner may enter, made or closed."""
+    kind.mkdir(parents=True, exist_ok=True)
+    kind.chmod(0o700)
+    return kind
+
+
 def _sweep(kind: Path) -> None:
     for stale in kind.glob(PREFIX + "*"):
         shutil.rmtree(stale, ignore_errors=True)

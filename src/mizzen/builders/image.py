@@ -22,7 +22,7 @@ from mizzen.model.progress import Progress, Report
 
 from . import base, dockerfile, initramfs, oci, rootfs
 from .buildah import Buildah, here
-from .cache import keep, workshop
+from .cache import closed, keep, workshop
 from .kernel import debian_kernel
 
 FORMAT = "1"
@@ -176,7 +176,7 @@ async def tools_folder(reference: str, folders: Folders, report: Report) -> Path
     place = folders.cache / "tools" / identity
     if place.is_dir():
         return place
-    async with workshop(place.parent, what) as temporary:
+    async with workshop(closed(place.parent), what) as temporary:
         task = f"taking the files out of {reference}"
         report(Progress(task))
         # Without root the files become the user's own, which is all a reader needs.

@@ -50,7 +50,7 @@ async def build(folders: Folders, kernel: Kernel, init: Path | None = None) -> P
     with explained(what):
         program = init.read_bytes()
     folder = folders.cache / "initramfs"
-    key = hashlib.sha256(f"1 {kernel.digest} {hashlib.sha256(program).hexdigest()}".encode())
+    key = hashlib.sha256(f"2 {kernel.digest} {hashlib.sha256(program).hexdigest()}".encode())
     place = folder / key.hexdigest()
     if place.is_file():
         return place

@@ -22,6 +22,9 @@ from mizzen.model.errors import Failure
 WANTED = ("virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay")
 """What every guest of ours needs; what these depend on is found by itself."""
 
+WELCOME = ("fuse",)
+"""Loaded where there are any: sessions serve large tools by it."""
+
 SUFFIXES = (".ko", ".ko.xz", ".ko.gz")
 
 
@@ -99,7 +102,7 @@ def _section(elf: bytes, wanted: bytes) -> bytes:
             start = strings + name
             if elf[start : start + len(wanted) + 1] == wanted + b"\0":
                 return elf[offset : offset + length]
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         pass
     return b""
 
@@ -136,6 +139,7 @@ def decompressed(data: bytes) -> bytes:
 def needed(folder: Path, wanted: Iterable[str] = WANTED) -> list[Module]:
     """Return the modules to load from a ``lib/modules/RELEASE`` folder, in load order.
 
+    They are the wanted ones, and what is ``WELCOME``.
     Raises Failure if a wanted one is neither there nor built in.
     """
     wanted = tuple(wanted)
@@ -152,7 +156,7 @@ def needed(folder: Path, wanted: Iterable[str] = WANTED) -> list[Module]:
                 f"module {missing[0]} is neither in {folder} nor built in",
                 "name the folder of that kernel's modules, lib/modules/RELEASE",
             )
-        order = load_order(wanted, files.__contains__, _depends(folder, files, known))
+        order = load_order((*wanted, *WELCOME), files.__contains__, _depends(folder, files, known))
     return [Module(name, files[name]) for name in order]
 
 

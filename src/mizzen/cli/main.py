@@ -12,7 +12,7 @@ import cyclopts
 from mizzen import __version__
 from mizzen.model.errors import Failure, UsageError
 
-from . import attach, demo, doctor, incidents, machines, output, watch
+from . import attach, demo, doctor, incidents, machines, output, tools, watch
 
 app = cyclopts.App(
     name="mizzen",
@@ -23,6 +23,7 @@ app = cyclopts.App(
 app.command(demo.demo)
 app.command(machines.app)
 app.command(attach.attach)
+app.command(tools.app)
 app.command(watch.watch)
 app.command(incidents.app)
 app.command(doctor.doctor)

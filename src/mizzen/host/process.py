@@ -31,9 +31,11 @@ PACKAGES = {
     "journalctl": "systemd",
     "mkfs.erofs": "erofs-utils",
     "mmdebstrap": "mmdebstrap",
+    "prlimit": "util-linux",
     "qemu-system-x86_64": "qemu-system-x86",
     "timeout": "coreutils",
     "unshare": "util-linux",
+    "zstd": "zstd",
 }
 """Debian package of each program that Mizzen runs."""
 

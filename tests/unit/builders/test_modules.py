@@ -3,7 +3,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mizzen.builders.modules import (
@@ -68,6 +68,7 @@ def test_any_bytes_after_an_elf_header_are_survived(data):
 
 
 @given(st.binary(max_size=200), st.integers(0, 500), st.integers(0, 255))
+@example(b"", 47, 128)
 def test_a_damaged_module_is_survived(info, place, value):
     data = bytearray(ko(info))
     data[place % len(data)] = value
@@ -119,3 +120,8 @@ def test_modules_are_read_decompressed(tmp_path):
 def test_a_missing_module_is_named(tmp_path):
     with pytest.raises(Failure, match="module erofs is neither in"):
         needed(folder_of(tmp_path, {}), ("erofs",))
+
+
+def test_fuse_is_loaded_where_there_is_a_module(tmp_path):
+    folder = folder_of(tmp_path, {"net.ko": b"depends=\0", "fuse.ko": b"depends=\0"})
+    assert [module.name for module in needed(folder, ("net",))] == ["net", "fuse"]

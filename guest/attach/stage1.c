@@ -1,8 +1,8 @@
 /*
  * Stage 1: runs once inside the guest kernel, in a kworker, and starts stage 2 in user space.
  *
- * It needs nothing of the guest's file systems: stage 2 goes into a ramfs of the kernel's own that is
- * mounted nowhere and vanishes with stage 2. Every kernel has ramfs, as the root of all mounts.
+ * It needs nothing of the guest's file systems: stage 2 goes into a ramfs of the kernel's own that
+ * is mounted nowhere and vanishes with stage 2. Every kernel has ramfs, as the root of all mounts.
  *
  * Kernel functions are called by their own names; the host fills in where they are (imports.h).
  */

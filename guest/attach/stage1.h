@@ -1,9 +1,10 @@
 /*
  * What the host and stage 1 agree upon. src/mizzen/sessions/inject/blob.py mirrors it.
  *
- * The host puts two neighbouring pages into memory that the guest's kernel has reserved for good and
- * does not use: the code page, which is mapped executable and read-only next to the kernel's image,
- * and the data page, which stage 1 reaches through the kernel's direct map. Stage 1 wipes both.
+ * The host puts two neighbouring pages into memory that the guest's kernel has reserved for good
+ * and does not use: the code page, which is mapped executable and read-only next to the kernel's
+ * image, and the data page, which stage 1 reaches through the kernel's direct map. Stage 1 wipes
+ * both.
  */
 #ifndef MIZZEN_STAGE1_H
 #define MIZZEN_STAGE1_H

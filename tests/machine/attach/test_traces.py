@@ -187,3 +187,16 @@ def dies_when_armed(write_word):
         write_word(memory, address, value)
 
     return write
+
+
+def test_after_a_reset_the_new_kernel_is_entered(boot):
+    """The kernel that ran before is still in memory, whole."""
+    guest = boot("-action", "reboot=reset")
+    for _ in range(2):
+        guest.console.socket.sendall(b"echo b >/proc/sysrq-trigger\n")
+        guest.console.wait_for("ready", 120)
+        guest.console.run("true")
+        done = guest.attach("sh", "-c", "cat /proc/sys/kernel/random/boot_id")
+        assert done.stdout.decode().strip() == guest.console.run(
+            "cat /proc/sys/kernel/random/boot_id"
+        )

@@ -15,7 +15,7 @@ from mizzen.control import attach as control
 from mizzen.control.attach import Entered
 from mizzen.host.paths import folders
 from mizzen.host.process import hand_over
-from mizzen.sessions.session import Streams, terminal_size
+from mizzen.sessions.local import Streams, terminal_size
 
 from . import output, terminal
 
@@ -46,7 +46,7 @@ def attach(
         brought = asyncio.run(control.gather(tools, folders(), report))
     interactive = os.isatty(0) and os.isatty(1)
     streams = Streams(0, 1, 2, terminal_size(0) if interactive else None)
-    environment = [f"TERM={os.environ.get('TERM', 'dumb')}"] if interactive else []
+    environment = {"TERM": os.environ.get("TERM", "dumb")} if interactive else {}
 
     began = time.monotonic()
     with contextlib.ExitStack() as stack:

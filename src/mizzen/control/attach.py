@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,12 +17,13 @@ from mizzen.host.cpio import Entry
 from mizzen.host.paths import Folders
 from mizzen.introspection import target
 from mizzen.introspection.memory.physical import BadAddress
+from mizzen.introspection.target import Guest
 from mizzen.model.errors import Failure, UsageError
 from mizzen.model.log import parse_cri
 from mizzen.model.machine import MachineState
 from mizzen.model.progress import Report
-from mizzen.sessions import session, tools
-from mizzen.sessions.session import Streams
+from mizzen.sessions import local, session, tools
+from mizzen.sessions.local import Interrupted, Streams
 
 from . import incidents, machines
 
@@ -102,11 +104,12 @@ async def gather(named: str | None, folders: Folders, report: Report) -> Iterabl
 def enter(
     where: Target,
     command: list[str],
-    environment: list[str],
+    environment: Mapping[str, str],
     *,
     brought: Iterable[Entry],
     streams: Streams,
     greet: Callable[[Entered], None],
+    guest_pid: int | None = None,
 ) -> int:
     """Run a command inside a guest and return its status.
 
@@ -119,11 +122,20 @@ def enter(
     def confine() -> None:
         capabilities.keep_only(Capability.SYS_PTRACE)
 
-    try:
-        with target.opened(where.pid, confine) as guest, session.opened(guest) as opened:
-            opened.send_tools(brought)
+    async def run(guest: Guest) -> int:
+        async with session.opened(guest, guest_pid=guest_pid) as opened:
+            await opened.bring(brought)
             greet(Entered(where.name, guest.kernel.release))
-            return opened.run(command or SHELL, environment, streams)
+            stream = await opened.start(
+                command or SHELL, environment=environment, terminal=streams.terminal
+            )
+            return await local.connect(stream, streams)
+
+    try:
+        with target.opened(where.pid, confine) as guest:
+            return asyncio.run(run(guest))
+    except Interrupted as error:
+        raise KeyboardInterrupt from error
     except BadAddress as error:
         raise Failure(
             f"cannot attach to {where.name}", f"what the guest tells leads nowhere: {error}"

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from mizzen.builders import image
-from mizzen.host import capabilities, cpio
-from mizzen.host.capabilities import Capability
+from mizzen.host import cpio
 from mizzen.host.cpio import Entry
 from mizzen.host.paths import Folders
-from mizzen.introspection import target
-from mizzen.introspection.memory.physical import BadAddress
-from mizzen.introspection.target import Guest
 from mizzen.model.errors import Failure, UsageError
 from mizzen.model.log import parse_cri
 from mizzen.model.machine import MachineState
 from mizzen.model.progress import Report
-from mizzen.sessions import local, session, tools
-from mizzen.sessions.local import Interrupted, Streams
+from mizzen.sessions import tools
 
 from . import incidents, machines
 
-SHELL = ["sh"]
 LAST_BYTES = 64 << 10
 """How much of a function's log a session finds in /log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """What the greeting tells: the guest's name and its kernel's release."""
-
-    name: str
-    release: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,52 +76,17 @@ def _last_lines(log: Path) -> str:
     return "".join(f"{line.text}\n" for line in lines)
 
 
-async def gather(named: str | None, folders: Folders, report: Report) -> Iterable[Entry]:
-    """Return the tools a user named: a folder's or an OCI image's, or busybox if none were."""
+async def gather(
+    where: Target, named: str | None, folders: Folders, report: Report
+) -> Iterable[Entry]:
+    """Return the tools a user named: a folder's or an OCI image's, or busybox if none were.
+
+    What the guest's function wrote last is added as /log. Raises Failure.
+    """
+    log = [] if where.log is None else [cpio.file("log", where.log.encode(errors="replace"))]
     if named is None:
-        return await tools.busybox()
+        return chain(await tools.busybox(), log)
     folder = image.as_folder(named)
     if folder is None:
         folder = await image.tools_folder(named, folders, report)
-    return tools.folder(folder)
-
-
-def enter(
-    where: Target,
-    command: list[str],
-    environment: Mapping[str, str],
-    *,
-    brought: Iterable[Entry],
-    streams: Streams,
-    greet: Callable[[Entered], None],
-    guest_pid: int | None = None,
-) -> int:
-    """Run a command inside a guest and return its status.
-
-    Gives up all privileges but reading other processes' memory, for good: this is meant to be
-    the last thing a process does. Raises Failure that says why the guest cannot be entered.
-    """
-    if where.log is not None:
-        brought = chain(brought, [cpio.file("log", where.log.encode(errors="replace"))])
-
-    def confine() -> None:
-        capabilities.keep_only(Capability.SYS_PTRACE)
-
-    async def run(guest: Guest) -> int:
-        async with session.opened(guest, guest_pid=guest_pid) as opened:
-            await opened.bring(brought)
-            greet(Entered(where.name, guest.kernel.release))
-            stream = await opened.start(
-                command or SHELL, environment=environment, terminal=streams.terminal
-            )
-            return await local.connect(stream, streams)
-
-    try:
-        with target.opened(where.pid, confine) as guest:
-            return asyncio.run(run(guest))
-    except Interrupted as error:
-        raise KeyboardInterrupt from error
-    except BadAddress as error:
-        raise Failure(
-            f"cannot attach to {where.name}", f"what the guest tells leads nowhere: {error}"
-        ) from error
+    return chain(tools.folder(folder), log)

@@ -43,7 +43,7 @@ class Link:
         self._outbox: deque[tuple[FrameType, int, bytes]] = deque()
         self._waiters: list[asyncio.Future[None]] = []
         self._sleeper: asyncio.Future[None] | None = None
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         now = time.monotonic()
         self._active = self._lively = self._checked = now
         self._seen_beat = -1
@@ -69,15 +69,13 @@ class Link:
             self._channel.send(kind, stream, payload)
         except (Failure, BadAddress, OSError) as error:
             self._fail(error)
-            raise
+            self.check()
         self._stir()
 
     def post(self, kind: FrameType, stream: int, payload: bytes = b"") -> None:
         """See ``Carrier``."""
         self._outbox.append((kind, stream, payload))
-        if self._failure is None:
-            self._flush()
-            self._stir()
+        self._stir()
 
     def forget(self, stream: int) -> None:
         """See ``Carrier``."""
@@ -100,6 +98,11 @@ class Link:
         stream = self._streams[self._last] = Stream(self, self._last, what)
         self.send(kind, stream.number, payload)
         return stream
+
+    async def ended(self) -> None:
+        """Wait until the session ends by itself, and raise why."""
+        while True:
+            await self.progress()
 
     async def close(self) -> None:
         """End what still runs, wait until stage 2 has cleaned up, and stop."""
@@ -214,11 +217,12 @@ class Link:
         except Failure as failure:
             self._fail(failure)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: Exception) -> None:
         """End the session for everybody who waits, with the first reason there was."""
         self._loop.remove_reader(self._guest.pidfd)
-        if self._failure is None:
-            self._failure = error
+        if self._failure is None and not isinstance(error, Failure):
+            error = Failure("the session is over", f"what the guest tells leads nowhere: {error}")
+        self._failure = self._failure or error
         self._rouse()
         self._wake_waiters()
         for stream in (self.session, *self._streams.values()):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from mizzen.model.errors import Failure
+from mizzen.model.errors import Failure, UsageError
 
 from .channel import FRAME_MAX, spoiled
 
 STRINGS_MAX = 1024
 PATH_MAX = 4095
+PID_MAX = 1 << 22
 
 _SETUP = struct.Struct("<II")
 _READY = struct.Struct("<QII")
@@ -48,7 +49,10 @@ def setup(guest_pid: int | None, share: int) -> bytes:
     """Return the payload of SETUP.
 
     guest_pid: whose namespaces to join. share: percent of ``Ready.available`` for the tools.
+    Raises UsageError for what cannot be a process's number.
     """
+    if guest_pid is not None and not 0 < guest_pid < PID_MAX:
+        raise UsageError("cannot attach", f"{guest_pid} is no process id", "see ps in the guest")
     return _SETUP.pack(guest_pid or 0, share)
 
 

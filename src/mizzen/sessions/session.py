@@ -6,19 +6,25 @@ import asyncio
 import contextlib
 import secrets
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from mizzen.host import cpio
 from mizzen.host.cpio import Entry
+from mizzen.introspection.memory.physical import BadAddress
 from mizzen.introspection.target import Guest
 from mizzen.model.errors import Failure
+from mizzen.model.progress import Report, silent
 
-from . import channel, requests
+from . import channel, copy, forward, local, requests
 from .channel import Channel, FrameType
+from .copy import Copied
+from .forward import Forward
 from .inject import entry
 from .link import Link
+from .local import Streams
 from .requests import Ready, Size
 from .stream import Stream, status_of
 
@@ -27,6 +33,7 @@ ENVIRONMENT = {
     "HOME": "/root",
     "PS1": "\\h:\\w\\$ ",
 }
+SHELL = ["sh"]
 SHARE = 50
 """Percent of the memory a guest could give without hardship that tools may take."""
 
@@ -84,6 +91,31 @@ class Session:
         stream = await self.start(list(arguments), environment=environment)
         return await self.exchange(stream, [input])
 
+    async def shell(
+        self, *command: str, streams: Streams, environment: Mapping[str, str] | None = None
+    ) -> int:
+        """Run a command, by default a shell, on descriptors of this process; return its status.
+
+        Only in the main thread, since it takes signals; see ``local.connect``.
+        """
+        arguments = list(command) or SHELL
+        stream = await self.start(arguments, environment=environment, terminal=streams.terminal)
+        return await local.connect(stream, streams)
+
+    async def get(self, guest_path: str, place: Path, report: Report = silent) -> Copied:
+        """See ``copy.get``."""
+        return await copy.get(self.link, guest_path, place, report)
+
+    async def put(self, path: Path, guest_path: str, report: Report = silent) -> Copied:
+        """See ``copy.put``."""
+        return await copy.put(self.link, path, guest_path, report)
+
+    def forward(
+        self, wanted: Forward, tell: Callable[[Failure], None]
+    ) -> AbstractAsyncContextManager[tuple[str, int]]:
+        """See ``forward.listening``."""
+        return forward.listening(self.link, wanted, tell)
+
     async def exchange(self, stream: Stream, data: Iterable[bytes]) -> Done:
         """Send data, take all that comes, and return it when the stream has ended."""
 
@@ -119,11 +151,13 @@ async def opened(
     session joins. share: percent of the guest's free memory that tools may take.
     Raises Failure if it cannot be entered.
     """
+    wanted = requests.setup(guest_pid, share)
     token = secrets.token_hex(16)
-    hello = channel.read_hello(await _start(guest, token))
-    link = Link(guest, Channel(guest.kernel.memory, hello, token))
+    with _believing("cannot attach"):
+        hello = channel.read_hello(await _start(guest, token))
+        link = Link(guest, Channel(guest.kernel.memory, hello, token))
     try:
-        link.post(FrameType.SETUP, 0, requests.setup(guest_pid, share))
+        link.post(FrameType.SETUP, 0, wanted)
         ready = requests.read_ready((await link.session.receive()).payload)
         yield Session(guest, link, ready)
     finally:
@@ -147,3 +181,12 @@ async def _start(guest: Guest, token: str) -> bytes:
         with contextlib.suppress(Failure):
             await work
         raise
+
+
+@contextmanager
+def _believing(what: str) -> Iterator[None]:
+    """Turn an address of the guest's that is none into a Failure."""
+    try:
+        yield
+    except BadAddress as error:
+        raise Failure(what, f"what the guest tells leads nowhere: {error}") from error

@@ -117,7 +117,7 @@ class Packer:
         offset: int = 0,
     ) -> bytes:
         self.files += left == Left.LAST
-        self.bytes += len(content)
+        self.bytes += len(content) if stat.S_ISREG(status.st_mode) else 0
         item = Item(way, status.st_mode, left, status.st_mtime_ns, offset)
         return archive.written(item, content)
 

@@ -149,6 +149,11 @@ class Channel:
         return self._guest_beat
 
     @property
+    def taken(self) -> int:
+        """How many bytes stage 2 has ever taken, as of the last look."""
+        return self._taken
+
+    @property
     def ended(self) -> bool:
         """Whether stage 2 had nothing more to send at the last look."""
         return self._ended != 0 and not self._available

@@ -130,12 +130,11 @@ class Link:
 
     def _step(self) -> bool:
         """Take what has come, and send what could not be sent; whether there was anything."""
-        room = self._channel.room
+        taken = self._channel.taken
         frames = self._channel.receive()
         for frame in frames:
             self._dispatch(frame)
-        self._flush()
-        moved = bool(frames) or self._channel.room != room
+        moved = self._flush() or bool(frames) or self._channel.taken != taken
         if moved:
             self._wake_waiters()
         now = time.monotonic()
@@ -154,9 +153,13 @@ class Link:
         if stream.over:
             self.forget(stream.number)
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Send what was posted, as far as there is room; whether there was anything."""
+        flushed = False
         while self._outbox and self._channel.room >= len(self._outbox[0][2]) + 1:
             self._channel.send(*self._outbox.popleft())
+            flushed = True
+        return flushed
 
     def _look_for_life(self, now: float) -> None:
         self._channel.beat()

@@ -5,9 +5,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,19 +33,31 @@ static bool begin(struct stream *stream, bool six) {
 }
 
 static void refuse(const struct stream *stream, char *text, size_t size) {
-    const char *hint = errno == ENETUNREACH || errno == EADDRNOTAVAIL ? " (is lo up?)" : "";
+    const char *hint = errno == ENETDOWN ? " (its lo is down: ip link set lo up)" : "";
     snprintf(text, size, "connecting to port %u%s", stream->port, hint);
 }
 
+/* Where lo is down, packets to it may vanish: that would look like a port that never answers. */
+static bool loopback_is_up(void) {
+    struct ifreq request = {.ifr_name = "lo"};
+    int file = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool known = file >= 0 && !ioctl(file, SIOCGIFFLAGS, &request);
+    int reason = errno;
+    close(file);
+    errno = known ? ENETDOWN : reason;
+    return known && request.ifr_flags & IFF_UP;
+}
+
 bool connect_start(struct stream *stream, const char *data, size_t size, const char **failed) {
-    static char text[64];
+    static char text[96];
     if (size >= sizeof(stream->port))
         memcpy(&stream->port, data, sizeof(stream->port));
-    if (begin(stream, false))
+    bool up = loopback_is_up();
+    if (up && begin(stream, false))
         return true;
     int reason = errno;
     flow_shut(&stream->input);
-    if (begin(stream, true))
+    if (up && begin(stream, true))
         return true;
     errno = reason; /* of IPv4: what people look at first */
     refuse(stream, text, sizeof(text));
@@ -53,7 +67,7 @@ bool connect_start(struct stream *stream, const char *data, size_t size, const c
 
 /* The attempt has come to an end, one way or the other. Returns whether the stream stands. */
 bool connect_proceed(struct stream *stream) {
-    char text[64];
+    char text[96];
     int reason = 0;
     socklen_t size = sizeof(reason);
     getsockopt(stream->input, SOL_SOCKET, SO_ERROR, &reason, &size);

@@ -66,6 +66,7 @@ enum frame_type {
     FRAME_PUT,     /* path, NUL, name if path is a folder: an archive comes as input */
     FRAME_GET,     /* path: an archive goes out as output */
     FRAME_CONNECT, /* uint16_t port, in the guest's own network */
+    FRAME_SERVE,   /* the host serves the session's root: output and input are FUSE messages */
     /* to the guest, of a stream */
     FRAME_INPUT,
     FRAME_INPUT_END,

@@ -44,7 +44,7 @@ static void run(const int files[3], bool terminal, char **environment) {
     if (terminal)
         ioctl(files[0], TIOCSCTTY, 0);
     child_begin(files);
-    if (chdir("/guest"))
+    if (!serve_enter() || chdir("/guest"))
         _exit(126);
     execvpe(strings[0], strings, environment);
     dprintf(2, "mizzen: cannot run %s: %s\n", strings[0], strerror(errno));

@@ -76,6 +76,12 @@ static ssize_t pass(struct stream *stream, const struct iovec *parts, int count)
 
 void flow_take(struct stream *stream, const struct iovec payload[2]) {
     size_t size = payload[0].iov_len + payload[1].iov_len, passed = 0;
+    if (stream->served) { /* a reply to what was interrupted is refused: so be it */
+        if (writev(stream->input, payload, 2) < 0)
+            errno = 0;
+        took(stream, size);
+        return;
+    }
     if (stream->input >= 0 && !stream->held_size && !stream->connecting) {
         ssize_t done = pass(stream, payload, 2);
         if (done < 0)
@@ -119,9 +125,11 @@ void flow_resume(struct stream *stream) {
 /* Bytes that may be sent to the host now. */
 size_t flow_room(const struct stream *stream) {
     size_t room = ring_room();
-    if (room > READ_MAX)
-        room = READ_MAX;
-    return room < stream->credit ? room : stream->credit;
+    if (room > stream->credit)
+        room = stream->credit;
+    if (stream->served) /* a message comes whole or not at all */
+        return room < FRAME_MAX ? 0 : FRAME_MAX;
+    return room < READ_MAX ? room : READ_MAX;
 }
 
 /* The descriptor has something to say, or has been closed at its other end. */
@@ -132,8 +140,8 @@ void flow_forward(struct stream *stream, int *file, uint32_t type) {
         return;
     ring_reserve(parts, room);
     ssize_t size = readv(*file, parts, 2);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+    if (size < 0 && (errno == EAGAIN || errno == EINTR || (stream->served && errno == ENOENT)))
+        return; /* ENOENT: a request was given up */
     if (size > 0) {
         ring_commit(type, stream->number, (size_t)size);
         stream->credit -= (uint32_t)size;

@@ -43,7 +43,7 @@ static bool go_on_as_child(void) {
 /* root: takes the process's root as a path in its mount namespace. */
 bool join_process(uint32_t pid, char *root, size_t size, const char **failed) {
     char name[32];
-    int processes = mount_new("proc", NULL, NULL);
+    int processes = mount_new("proc", NULL);
     int process = (int)syscall(SYS_pidfd_open, pid, 0);
     *failed = "finding the process named by --guest-pid";
     if (processes < 0 || process < 0)

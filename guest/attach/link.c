@@ -26,7 +26,7 @@ static int64_t microseconds(void) {
 
 /* The guest's own proc may not be mounted at all. */
 static int open_pagemap(void) {
-    int processes = mount_new("proc", NULL, NULL);
+    int processes = mount_new("proc", NULL);
     if (processes < 0)
         return -1;
     int file = openat(processes, "self/pagemap", O_RDONLY | O_CLOEXEC);

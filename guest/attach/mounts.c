@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "stage2.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -18,27 +19,50 @@
 #include <unistd.h>
 
 enum { OPEN_TREE_CLONE_ = 1, FSOPEN_CLOEXEC_ = 1, FSMOUNT_CLOEXEC_ = 1, MOVE_EMPTY_PATH = 4 };
-enum { SET_STRING = 1, CREATE = 6 };
+enum { SET_FLAG = 0, SET_STRING = 1, CREATE = 6 };
 
 #define ROOM_MIN (4ULL << 20) /* busybox; and 0 would mean no limit */
 
 static uint64_t room;
 
-/* Mounts a new file system nowhere: the descriptor is all there is of it. */
-int mount_new(const char *type, const char *key, const char *value) {
+static bool set(int context, const struct mount_option *option) {
+    long failed = option->value
+                      ? syscall(SYS_fsconfig, context, SET_STRING, option->key, option->value, 0)
+                      : syscall(SYS_fsconfig, context, SET_FLAG, option->key, NULL, 0);
+    return !failed;
+}
+
+/*
+ * Mounts a new file system nowhere: the descriptor is all there is of it. The options end with one
+ * without a key; those without a value are flags.
+ */
+int mount_new(const char *type, const struct mount_option *options) {
     int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC_);
     if (context < 0)
         return -1;
     int mount = -1;
-    if (!key || !syscall(SYS_fsconfig, context, SET_STRING, key, value, 0))
-        if (!syscall(SYS_fsconfig, context, CREATE, NULL, NULL, 0))
-            mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC_, 0);
+    bool done = true;
+    for (; done && options && options->key; options++)
+        done = set(context, options);
+    if (done && !syscall(SYS_fsconfig, context, CREATE, NULL, NULL, 0))
+        mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC_, 0);
     close(context);
     return mount;
 }
 
-static bool attach_at(int mount, const char *path) {
+bool mount_at(int mount, const char *path) {
     return mount >= 0 && !syscall(SYS_move_mount, mount, "", AT_FDCWD, path, MOVE_EMPTY_PATH);
+}
+
+/* Mounts what is at one path, and below it, at another one too. */
+bool mount_again(const char *from, const char *to) {
+    int flags = OPEN_TREE_CLONE_ | AT_RECURSIVE | O_CLOEXEC;
+    int copy = (int)syscall(SYS_open_tree, AT_FDCWD, from, flags);
+    bool done = mount_at(copy, to);
+    int reason = errno;
+    close(copy);
+    errno = reason;
+    return done;
 }
 
 static bool make_devices(void) {
@@ -58,8 +82,9 @@ static bool make_devices(void) {
 
 /* A kernel may be built without pseudo terminals: pipes are enough for most. */
 static bool make_terminals(void) {
-    int terminals = mount_new("devpts", "ptmxmode", "0666");
-    bool done = attach_at(terminals, "/dev/pts");
+    int terminals =
+        mount_new("devpts", (struct mount_option[]){{"ptmxmode", "0666"}, {NULL, NULL}});
+    bool done = mount_at(terminals, "/dev/pts");
     close(terminals);
     return done;
 }
@@ -95,10 +120,10 @@ uint64_t mounts_room(void) {
 static int new_root(void) {
     char size[32];
     snprintf(size, sizeof(size), "%llu", (unsigned long long)room);
-    int root = mount_new("tmpfs", "size", size);
+    int root = mount_new("tmpfs", (struct mount_option[]){{"size", size}, {NULL, NULL}});
     if (root < 0) /* CONFIG_TMPFS is not set: it is there all the same, but takes no options */
-        root = mount_new("tmpfs", NULL, NULL);
-    return root < 0 ? mount_new("ramfs", NULL, NULL) : root;
+        root = mount_new("tmpfs", NULL);
+    return root < 0 ? mount_new("ramfs", NULL) : root;
 }
 
 /* root: of the process whose mount namespace we have joined; share: see struct setup. */
@@ -114,7 +139,7 @@ bool mounts_enter(const char *root, uint32_t share, struct ready *ready, const c
     if (guest < 0)
         return false;
     *failed = "/proc";
-    int processes = mount_new("proc", NULL, NULL);
+    int processes = mount_new("proc", NULL);
     if (processes < 0)
         return false;
     ready->available = memory_available(processes);
@@ -122,23 +147,23 @@ bool mounts_enter(const char *root, uint32_t share, struct ready *ready, const c
     room = room > ROOM_MIN ? room : ROOM_MIN;
     *failed = "a tmpfs for the tools";
     int own = new_root();
-    if (!attach_at(own, "/") || fchdir(own) || chroot(".") || chmod("/", 0755))
+    if (!mount_at(own, "/") || fchdir(own) || chroot(".") || chmod("/", 0755))
         return false;
     close(own);
-    static const char *const folders[] = {"/guest",   "/proc", "/sys", "/dev",
-                                          "/dev/pts", "/tmp",  "/root"};
+    static const char *const folders[] = {"/guest",   "/proc", "/sys",  "/dev",
+                                          "/dev/pts", "/tmp",  "/root", "/run"};
     for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++)
         if (mkdir(folders[i], 0755))
             return false;
     *failed = "/guest";
-    if (!attach_at(guest, "/guest"))
+    if (!mount_at(guest, "/guest"))
         return false;
     close(guest);
     *failed = "/proc";
-    if (!attach_at(processes, "/proc"))
+    if (!mount_at(processes, "/proc"))
         return false;
-    int system = mount_new("sysfs", NULL, NULL);
-    attach_at(system, "/sys"); /* a kernel may lack it; nothing here needs it */
+    int system = mount_new("sysfs", NULL);
+    mount_at(system, "/sys"); /* a kernel may lack it; nothing here needs it */
     close(system);
     *failed = "/dev";
     if (!make_devices())

@@ -30,7 +30,12 @@ void ring_fail(uint32_t stream, const char *what);
 bool join_process(uint32_t pid, char *root, size_t size, const char **failed);
 
 /* mounts.c: a root of our own with the guest's beside it */
-int mount_new(const char *type, const char *key, const char *value);
+struct mount_option {
+    const char *key, *value;
+};
+int mount_new(const char *type, const struct mount_option *options);
+bool mount_at(int mount, const char *path);
+bool mount_again(const char *from, const char *to);
 bool mounts_enter(const char *root, uint32_t share, struct ready *ready, const char **failed);
 uint64_t mounts_room(void);
 
@@ -42,6 +47,7 @@ struct stream {
     bool terminal;             /* input and output are one */
     uint16_t port;             /* of a connection, else 0 */
     bool six, connecting;      /* over IPv6; not yet there */
+    bool served;               /* messages of FUSE, of which each is a frame */
     bool failed;               /* and the host has been told */
     bool exited;               /* the process has */
     uint32_t status;           /* as a shell shows it */
@@ -76,6 +82,11 @@ bool worker_start(struct stream *stream, int (*work)(const char *text), const ch
 bool pipes_open(struct stream *stream, int other[3]);
 void pipes_close(int other[3]);
 void child_begin(const int files[3]);
+
+/* serve.c: a root that the host serves */
+bool serve_start(struct stream *stream, const char **failed);
+void serve_stand(struct stream *stream);
+bool serve_enter(void);
 
 /* pack.c, unpack.c: trees of files as cpio archives; both return a worker's status */
 int pack_tree(const char *path);

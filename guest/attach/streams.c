@@ -54,6 +54,8 @@ static bool start(struct stream *stream, uint32_t type, char *text, size_t size,
         return worker_start(stream, pack_tree, text);
     case FRAME_CONNECT:
         return connect_start(stream, text, size, failed);
+    case FRAME_SERVE:
+        return serve_start(stream, failed);
     default:
         return command_start(stream, text, size, failed);
     }
@@ -124,7 +126,7 @@ bool streams_take_frames(bool *closing) {
         worked = true;
         if (frame.type == FRAME_CLOSE)
             *closing = true;
-        else if (frame.type >= FRAME_TOOLS && frame.type <= FRAME_CONNECT)
+        else if (frame.type >= FRAME_TOOLS && frame.type <= FRAME_SERVE)
             open_stream(&frame, payload);
         else
             take_frame(&frame, payload);
@@ -205,6 +207,10 @@ void streams_reap(void) {
             stream->exited = true;
             stream->status = WIFSIGNALED(status) ? 128 + (uint32_t)WTERMSIG(status)
                                                  : (uint32_t)WEXITSTATUS(status);
+            if (stream->served && !stream->status) {
+                serve_stand(stream);
+                continue;
+            }
             flow_shut(&stream->input);
             if (!stream->worker)
                 processes_end_session(pid);

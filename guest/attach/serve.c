@@ -26,7 +26,7 @@ static int mount_fuse(int device) {
     snprintf(number, sizeof(number), "%d", device);
     const struct mount_option options[] = {
         {"fd", number},
-        {"rootmode", "40000"},
+        {"rootmode", "40755"},
         {"user_id", "0"},
         {"group_id", "0"},
         {"default_permissions", NULL},

@@ -14,7 +14,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mizzen.control import attach as control
-from mizzen.control.attach import Target
+from mizzen.control.attach import Chosen, Target
 from mizzen.control.enter import Wish, enter
 from mizzen.host.paths import folders
 from mizzen.host.process import hand_over
@@ -55,8 +55,8 @@ def attach(
     command
         What to run instead of a shell, after --; its exit status becomes this command's.
     tools
-        The programs to bring along: a folder with a root file system, or an OCI image; busybox
-        by default.
+        The programs to bring along: a folder or a tarball with a root file system, or an OCI
+        image; by default what ``mizzen tools build`` made, else busybox.
     put
         HOSTPATH GUESTPATH: copy a file or a folder into the guest, before the command; may be
         given more than once, and no command is needed then. A folder that is there is copied into.
@@ -73,10 +73,10 @@ def attach(
     forwards = tuple(map(Forward.parse, forward or ()))
     something_else = put or get or forwards
     wanted = None if something_else and not command else command
-    with output.progress() as report:
-        brought = (
-            [] if wanted is None else asyncio.run(control.gather(where, tools, folders(), report))
-        )
+    chosen = Chosen((), None)
+    if wanted is not None:
+        with output.progress() as report:
+            chosen = asyncio.run(control.gather(where, tools, folders(), report))
     interactive = os.isatty(0) and os.isatty(1) and wanted is not None
     wish = Wish(
         command=wanted,
@@ -87,8 +87,10 @@ def attach(
         forward=forwards,
         guest_pid=guest_pid,
     )
-    audience = _Audience(where, greeted=interactive and not command)
-    status = enter(where, wish, brought, audience)
+    hint = tools is None and chosen.tools is None
+    audience = _Audience(where, greeted=interactive and not command, hint=hint)
+    with control.held(chosen) as luggage:
+        status = enter(where, wish, luggage, audience)
     return status or audience.status
 
 
@@ -98,17 +100,20 @@ class _Audience:
 
     where: Target
     greeted: bool
+    hint: bool
     status: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def entered(self, release: str) -> None:
         if not self.greeted:
             return
+        hint = "Its tools are busybox; for strace, gdb and more: mizzen tools build.\n"
         log = "" if self.where.log is None else ", what its function wrote last at /log"
         output.console.print(
             f"[bold]{self.where.name}[/], Linux {release}, entered in"
             f" {time.monotonic() - self.began:.1f} s.\n"
             f"Its files are at /guest{log}.\n"
+            f"{hint if self.hint else ''}"
             "Leave with exit or Ctrl-D; if the guest hangs, type Enter ~ .",
             soft_wrap=True,
         )

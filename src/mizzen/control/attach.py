@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
-from mizzen.builders import image
+from mizzen.builders import tools as builders
+from mizzen.builders.tools import Tools
 from mizzen.host import cpio
 from mizzen.host.cpio import Entry
 from mizzen.host.paths import Folders
@@ -18,6 +19,7 @@ from mizzen.model.log import parse_cri
 from mizzen.model.machine import MachineState
 from mizzen.model.progress import Report
 from mizzen.sessions import tools
+from mizzen.sessions.tools import Folder, Luggage
 
 from . import incidents, machines
 
@@ -76,17 +78,31 @@ def _last_lines(log: Path) -> str:
     return "".join(f"{line.text}\n" for line in lines)
 
 
-async def gather(
-    where: Target, named: str | None, folders: Folders, report: Report
-) -> Iterable[Entry]:
-    """Return the tools a user named: a folder's or an OCI image's, or busybox if none were.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The tools to bring along: entries, and a folder that they are added to, if any."""
 
-    What the guest's function wrote last is added as /log. Raises Failure.
+    entries: tuple[Entry, ...]
+    tools: Tools | None
+
+
+async def gather(where: Target, named: str | None, folders: Folders, report: Report) -> Chosen:
+    """Return the tools a user named: a folder, a tarball, an OCI image.
+
+    If none were named, the default ones, or busybox where nobody has built those. What the
+    guest's function wrote last is added as /log. Raises Failure.
     """
-    log = [] if where.log is None else [cpio.file("log", where.log.encode(errors="replace"))]
-    if named is None:
-        return chain(await tools.busybox(), log)
-    folder = image.as_folder(named)
-    if folder is None:
-        folder = await image.tools_folder(named, folders, report)
-    return chain(tools.folder(folder), log)
+    log = () if where.log is None else (cpio.file("log", where.log.encode(errors="replace")),)
+    found = await builders.gather(named, folders, report)
+    return Chosen(log if found else (*await tools.busybox(), *log), found)
+
+
+@contextmanager
+def held(chosen: Chosen) -> Iterator[Luggage]:
+    """Keep the tools from being removed while a session uses them."""
+    found = chosen.tools
+    if found is None:
+        yield Luggage(chosen.entries)
+        return
+    with builders.held(found.path) as descriptor:
+        yield Luggage(chosen.entries, Folder(found.path, descriptor, found.size, found.count))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Protocol
 
 from mizzen.host import capabilities
 from mizzen.host.capabilities import Capability
-from mizzen.host.cpio import Entry
 from mizzen.introspection import target
 from mizzen.introspection.memory.physical import BadAddress
 from mizzen.introspection.target import Guest
@@ -22,6 +21,7 @@ from mizzen.sessions.copy import Copied
 from mizzen.sessions.forward import Forward
 from mizzen.sessions.local import Interrupted, Streams
 from mizzen.sessions.session import Session
+from mizzen.sessions.tools import Luggage
 
 from .attach import Target
 
@@ -72,7 +72,7 @@ class Audience(Protocol):
         ...
 
 
-def enter(where: Target, wish: Wish, brought: Iterable[Entry], audience: Audience) -> int:
+def enter(where: Target, wish: Wish, luggage: Luggage, audience: Audience) -> int:
     """Do what was wished inside a guest; return the command's status, 0 if there was none.
 
     Gives up all privileges for good but reading other processes' memory and, where files are
@@ -88,7 +88,7 @@ def enter(where: Target, wish: Wish, brought: Iterable[Entry], audience: Audienc
 
     try:
         with target.opened(where.pid, confine) as guest:
-            return asyncio.run(_enter(guest, wish, brought, audience))
+            return asyncio.run(_enter(guest, wish, luggage, audience))
     except Interrupted as error:
         raise KeyboardInterrupt from error
     except BadAddress as error:
@@ -97,13 +97,13 @@ def enter(where: Target, wish: Wish, brought: Iterable[Entry], audience: Audienc
         ) from error
 
 
-async def _enter(guest: Guest, wish: Wish, brought: Iterable[Entry], audience: Audience) -> int:
+async def _enter(guest: Guest, wish: Wish, luggage: Luggage, audience: Audience) -> int:
     async with session.opened(guest, guest_pid=wish.guest_pid) as opened:
         for path, guest_path in wish.put:
             with audience.copying() as report:
                 copied = await opened.put(path, guest_path, report)
             audience.copied(copied)
-        status = await _run(opened, wish, brought, audience)
+        status = await _run(opened, wish, luggage, audience)
         for guest_path, path in wish.get:
             with audience.copying() as report:
                 copied = await opened.get(guest_path, path, report)
@@ -111,7 +111,7 @@ async def _enter(guest: Guest, wish: Wish, brought: Iterable[Entry], audience: A
     return status
 
 
-async def _run(opened: Session, wish: Wish, brought: Iterable[Entry], audience: Audience) -> int:
+async def _run(opened: Session, wish: Wish, luggage: Luggage, audience: Audience) -> int:
     async with AsyncExitStack() as stack:
         for wanted in wish.forward:
             way = opened.forward(wanted, audience.refused)
@@ -120,7 +120,7 @@ async def _run(opened: Session, wish: Wish, brought: Iterable[Entry], audience: 
             await opened.link.ended()
         if wish.command is None:
             return 0
-        await opened.bring(brought)
+        await opened.bring(luggage)
         audience.entered(opened.guest.kernel.release)
         with audience.terminal():
             return await opened.shell(

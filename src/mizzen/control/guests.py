@@ -23,7 +23,7 @@ from mizzen.sessions.forward import LOOPBACK, Forward
 from mizzen.sessions.local import Streams, terminal_size
 from mizzen.sessions.session import Done, Session
 
-from .attach import gather, resolve
+from .attach import gather, held, resolve
 
 T = TypeVar("T")
 
@@ -96,22 +96,23 @@ async def attach(
     """Enter a running guest, and leave it as it was at the end of the block.
 
     target: a machine's name, ``incident/ID``, or ``pid:N`` for anybody's hypervisor. tools: the
-    programs to bring along: a folder with a root file system, or an OCI image; busybox by
-    default. guest_pid: a process of the guest, by the number its initial namespace has for it,
-    whose namespaces to join, such as a container's.
+    programs to bring along: a folder or a tarball with a root file system, or an OCI image; by
+    default what ``mizzen tools build`` made, else busybox. guest_pid: a process of the guest, by
+    the number its initial namespace has for it, whose namespaces to join, such as a container's.
 
     Needs CAP_SYS_PTRACE, and keeps the privileges that the process has: see docs/python.md.
     Raises Failure that says why the guest cannot be entered.
     """
     where = await asyncio.to_thread(resolve, folders(), target)
     named = None if tools is None else str(tools)
-    brought = await gather(where, named, folders(), silent)
-    async with (
-        _in_thread(targets.opened(where.pid)) as guest,
-        session.opened(guest, guest_pid=guest_pid) as opened,
-    ):
-        await opened.bring(brought)
-        yield Guest(where.name, guest.kernel.release, opened)
+    chosen = await gather(where, named, folders(), silent)
+    with held(chosen) as luggage:
+        async with (
+            _in_thread(targets.opened(where.pid)) as guest,
+            session.opened(guest, guest_pid=guest_pid) as opened,
+        ):
+            await opened.bring(luggage)
+            yield Guest(where.name, guest.kernel.release, opened)
 
 
 @asynccontextmanager

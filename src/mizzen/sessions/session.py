@@ -7,26 +7,34 @@ import contextlib
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass
 from pathlib import Path
 
 from mizzen.host import cpio
-from mizzen.host.cpio import Entry
 from mizzen.introspection.memory.physical import BadAddress
 from mizzen.introspection.target import Guest
 from mizzen.model.errors import Failure
 from mizzen.model.progress import Report, silent
 
-from . import channel, copy, forward, local, requests
+from . import channel, copy, forward, local, requests, room, serving
 from .channel import Channel, FrameType
 from .copy import Copied
 from .forward import Forward
+from .fuse.server import Server
 from .inject import entry
+from .inject.entry import Arrival
 from .link import Link
 from .local import Streams
 from .requests import Ready, Size
+from .room import Way
 from .stream import Stream, status_of
+from .tools import Luggage
 
 ENVIRONMENT = {
     "PATH": "/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin",
@@ -34,8 +42,6 @@ ENVIRONMENT = {
     "PS1": "\\h:\\w\\$ ",
 }
 SHELL = ["sh"]
-SHARE = 50
-"""Percent of the memory a guest could give without hardship that tools may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +60,40 @@ class Session:
     guest: Guest
     link: Link
     ready: Ready
+    stack: AsyncExitStack
 
-    async def bring(self, tools: Iterable[Entry]) -> None:
-        """Unpack the tools into the session's own root. Raises Failure if they do not fit."""
+    async def bring(self, luggage: Luggage) -> None:
+        """Put the tools into the session's root: copied, or served from here as they are used.
+
+        Raises Failure if neither is possible.
+        """
+        folder = luggage.folder
+        if folder is None:
+            await self._copy(luggage)
+            return
+        refusal: Failure | None = None
+        try:
+            way = room.way(
+                size=folder.size,
+                count=folder.count,
+                available=self.ready.available,
+                fuse=self.ready.fuse,
+            )
+        except Failure as failure:  # unless the guest's kernel can load its module
+            refusal, way = failure, Way.SERVE
+        if way is Way.COPY:
+            await self._copy(luggage)
+            return
+        server = Server(folder.descriptor, luggage.overlay())
+        self.stack.callback(server.close)
+        try:
+            await self.stack.enter_async_context(serving.served(self.link, server.handle))
+        except Failure as failure:
+            raise refusal or failure from failure
+
+    async def _copy(self, luggage: Luggage) -> None:
         stream = await self.link.open(FrameType.TOOLS, b"", "cannot attach")
-        done = await self.exchange(stream, cpio.archive(tools))
+        done = await self.exchange(stream, cpio.archive(luggage.copied()))
         if done.status:
             raise Failure(stream.what, channel.printable(done.stderr), "bring smaller tools")
 
@@ -142,29 +177,27 @@ class Session:
 
 
 @asynccontextmanager
-async def opened(
-    guest: Guest, *, guest_pid: int | None = None, share: int = SHARE
-) -> AsyncIterator[Session]:
+async def opened(guest: Guest, *, guest_pid: int | None = None) -> AsyncIterator[Session]:
     """Start stage 2 in a guest; leave the guest as it was at the end, whatever happens.
 
     guest_pid: a process of the guest, as its initial namespace numbers it, whose namespaces the
-    session joins. share: percent of the guest's free memory that tools may take.
-    Raises Failure if it cannot be entered.
+    session joins. Raises Failure if it cannot be entered.
     """
-    wanted = requests.setup(guest_pid, share)
+    wanted = requests.setup(guest_pid, room.SHARE)
     token = secrets.token_hex(16)
-    with _believing("cannot attach"):
-        hello = channel.read_hello(await _start(guest, token))
-        link = Link(guest, Channel(guest.kernel.memory, hello, token))
-    try:
+    async with AsyncExitStack() as stack:
+        with _believing("cannot attach"):
+            arrival = await _start(guest, token)
+            stack.push_async_callback(_settle, arrival)
+            hello = channel.read_hello(arrival.hello)
+            link = Link(guest, Channel(guest.kernel.memory, hello, token))
+        stack.push_async_callback(link.close)
         link.post(FrameType.SETUP, 0, wanted)
         ready = requests.read_ready((await link.session.receive()).payload)
-        yield Session(guest, link, ready)
-    finally:
-        await link.close()
+        yield Session(guest, link, ready, stack)
 
 
-async def _start(guest: Guest, token: str) -> bytes:
+async def _start(guest: Guest, token: str) -> Arrival:
     """Run the injection in a thread, and let it put everything back when we are cancelled."""
     stop = threading.Event()
 
@@ -181,6 +214,12 @@ async def _start(guest: Guest, token: str) -> bytes:
         with contextlib.suppress(Failure):
             await work
         raise
+
+
+async def _settle(arrival: Arrival) -> None:
+    """Wait until stage 1 has left; a guest that is gone has nothing left."""
+    with contextlib.suppress(Failure, BadAddress, OSError):
+        await asyncio.to_thread(arrival.settle)
 
 
 @contextmanager

@@ -81,6 +81,15 @@ class Stream:
             self._credit -= size
             view = view[size:]
 
+    async def send_message(self, data: bytes) -> None:
+        """Send bytes that belong together, of at most FRAME_MAX, in one frame."""
+        self._carrier.check()
+        while not self.over and min(self._credit, self._carrier.room) < len(data):
+            await self._carrier.progress()
+        if not self.over:
+            self._carrier.send(FrameType.INPUT, self.number, data)
+            self._credit -= len(data)
+
     async def writable(self) -> int:
         """Wait until something can be sent and return how many bytes; 0 if the stream is over."""
         self._carrier.check()

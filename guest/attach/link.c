@@ -137,11 +137,11 @@ int link_patience(bool worked) {
     int64_t idle = now - idle_since;
     if (idle < 20000)
         return 100;
-    if (idle < 1000000)
+    if (idle < 400000)
         return 1000;
-    if (idle < 10000000)
+    if (idle < 2000000)
         return 5000;
-    return idle < 60000000 ? 20000 : 40000;
+    return idle < 10000000 ? 20000 : 50000;
 }
 
 /* Says that nothing more comes, and waits until the host has read all. */

@@ -13,7 +13,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define TEMPORARY ".mizzen.part"
 #define NAME_MAX_ 255
 
 struct open_how { /* include/uapi/linux/openat2.h */
@@ -32,6 +31,7 @@ static unsigned char buffer[ARCHIVE_PART];
 static int folder = -1;                /* where the current entry goes */
 static char folder_path[sizeof(path)]; /* and its path */
 static int file = -1;                  /* a file of which more parts come */
+static char partial[32];               /* its name until it is whole */
 
 static bool take(void *data, size_t size) {
     while (size) {
@@ -108,7 +108,7 @@ static bool finish(const char *last, mode_t mode) {
 }
 
 static bool write_file(const char *last, mode_t mode, size_t size) {
-    const char *temporary = tools ? last : TEMPORARY;
+    const char *temporary = tools ? last : partial;
     if (file < 0) {
         unlinkat(folder, temporary, 0);
         int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
@@ -223,7 +223,7 @@ static int end(bool done, const char *what) {
     if (!done)
         dprintf(2, "%s: %s\n", what, strerror(errno));
     if (file >= 0 && !tools)
-        unlinkat(folder, TEMPORARY, 0);
+        unlinkat(folder, partial, 0);
     while (read(0, buffer, sizeof(buffer)) > 0)
         ;
     return !done;
@@ -246,6 +246,7 @@ int unpack_put(const char *into) {
     if (chroot("/guest") || chdir("/"))
         return end(false, "entering the guest's root");
     strcpy(place, into);
+    snprintf(partial, sizeof(partial), ".mizzen-%d.part", getpid());
     base = open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
     root = called;
     if (base < 0 || !*called) {

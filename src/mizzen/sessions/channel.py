@@ -178,6 +178,8 @@ class Channel:
         Raises Failure if the guest wrote what cannot be.
         """
         self.look()
+        if not self._available:
+            return []
         # Twice the same word, lest half of a counter that is just being written counts.
         available = min(
             self._available, read_word(self._memory, self._header + TO_HOST_WRITTEN) - self._read

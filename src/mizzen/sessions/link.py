@@ -25,6 +25,9 @@ SILENT_SECONDS = 30.0
 """How long it may show none before the session counts as lost."""
 CLOSE_SECONDS = 5.0
 SPIN_SECONDS = 0.003
+PATIENCE = ((0.4, 0.001), (2.0, 0.005), (10.0, 0.02))
+"""Pairs: up to how many seconds without anything to do we look how often, in seconds."""
+IDLE_SECONDS = 0.05
 
 SESSION = 0
 """The number that frames of the session itself carry."""
@@ -185,12 +188,7 @@ class Link:
         if idle < SPIN_SECONDS:
             await asyncio.sleep(0)
             return
-        if idle < 1:
-            delay = 0.001
-        elif idle < 10:
-            delay = 0.005
-        else:
-            delay = 0.02 if idle < 60 else 0.04
+        delay = next((delay for until, delay in PATIENCE if idle < until), IDLE_SECONDS)
         self._sleeper = self._loop.create_future()
         timer = self._loop.call_later(delay, self._rouse)
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import subprocess
 
 import pytest
 
@@ -106,6 +108,22 @@ def test_a_full_guest_keeps_no_half_file(guest, folder, tmp_path):
     assert done.returncode == 1
     assert b"No space left" in done.stderr
     assert left == ""
+
+
+def test_an_interrupted_copy_leaves_nothing_behind(guest, folder, tmp_path):
+    (tmp_path / "large").write_bytes(os.urandom(80 << 20))
+    running = subprocess.Popen(
+        guest.arguments(options=("--put", str(tmp_path / "large"), folder)),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=guest.environment,
+    )
+    with running:
+        while not guest.console.run(f"ls -A {folder}"):
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    assert guest.console.run(f"ls -A {folder}") == ""
 
 
 def test_no_link_below_the_place_is_followed(guest, folder, source):

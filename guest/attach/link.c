@@ -1,4 +1,4 @@
-/* The channel from inside: its memory, its frames, and how long to wait for the next one. */
+/* The channel from inside: its memory, signs of life, and how long to wait for the next frame. */
 #define _GNU_SOURCE
 #include "stage2.h"
 
@@ -8,26 +8,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 #define HOST_PATIENCE 15 /* seconds without a beat until the host counts as gone */
+#define PINNED 64        /* pages in one pipe: more would need a large piece of kernel memory */
 
-static struct channel *channel;
-static unsigned char *to_guest, *to_host;
+struct channel *link_channel;
 static uint64_t last_beat;
-static time_t last_beat_time;
+static int64_t last_beat_time;
 
-static time_t now(void) {
+static int64_t microseconds(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec;
+    return (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
 }
 
 /* The guest's own proc may not be mounted at all. */
 static int open_pagemap(void) {
-    int processes = mount_new("proc", NULL, NULL);
+    int processes = mount_new("proc", NULL);
     if (processes < 0)
         return -1;
     int file = openat(processes, "self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -36,34 +35,35 @@ static int open_pagemap(void) {
 }
 
 /* Pages in a pipe have a reference more than the kernel's migration expects: they stay put. */
-static bool pin(void *memory) {
+static bool pin(void *memory, size_t size) {
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC) || fcntl(ends[1], F_SETPIPE_SZ, CHANNEL_PAGES * PAGE) < 0)
+    if (pipe2(ends, O_CLOEXEC) || fcntl(ends[1], F_SETPIPE_SZ, PINNED * PAGE) < 0)
         return false;
-    for (size_t done = 0; done < CHANNEL_PAGES * PAGE;) {
-        struct iovec part = {(char *)memory + done, CHANNEL_PAGES * PAGE - done};
+    for (size_t done = 0; done < size;) {
+        struct iovec part = {(char *)memory + done, size - done};
         ssize_t spliced = vmsplice(ends[1], &part, 1, SPLICE_F_NONBLOCK);
         if (spliced <= 0)
             return false;
         done += (size_t)spliced;
     }
-    return true;
+    return true; /* and both ends stay open */
 }
 
 static bool find_frames(const void *memory, uint64_t *frames) {
     int pagemap = open_pagemap();
     if (pagemap < 0)
         return false;
-    uint64_t entries[CHANNEL_PAGES];
-    ssize_t size = pread(pagemap, entries, sizeof(entries), (off_t)((uintptr_t)memory / PAGE * 8));
+    size_t wanted = CHANNEL_PAGES * sizeof(*frames);
+    ssize_t size = pread(pagemap, frames, wanted, (off_t)((uintptr_t)memory / PAGE * 8));
     close(pagemap);
-    if (size != (ssize_t)sizeof(entries)) {
+    if (size != (ssize_t)wanted) {
         errno = EIO;
         return false;
     }
     for (int i = 0; i < CHANNEL_PAGES; i++) {
-        frames[i] = entries[i] & ((1ULL << 55) - 1); /* Documentation/admin-guide/mm/pagemap */
-        if (!(entries[i] >> 63) || !frames[i]) {
+        bool present = frames[i] >> 63;
+        frames[i] &= (1ULL << 55) - 1; /* Documentation/admin-guide/mm/pagemap */
+        if (!present || !frames[i]) {
             errno = EPERM;
             return false;
         }
@@ -80,20 +80,23 @@ static void say_hello(const struct hello *hello) {
 }
 
 bool link_open(const char *token) {
-    static struct hello hello;
-    hello.pages = CHANNEL_PAGES;
+    struct hello hello = {.pages = CHANNEL_PAGES};
     const char *failed = "memory for the channel";
-    void *memory = mmap(NULL, CHANNEL_PAGES * PAGE, PROT_READ | PROT_WRITE,
-                        MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    unsigned char *memory = mmap(NULL, CHANNEL_PAGES * PAGE, PROT_READ | PROT_WRITE,
+                                 MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     bool done = memory != MAP_FAILED;
     if (done) {
         memset(memory, 0, CHANNEL_PAGES * PAGE);
         failed = "pinning the channel";
-        done = pin(memory);
+        for (size_t page = 0; done && page < CHANNEL_PAGES; page += PINNED) {
+            size_t count = CHANNEL_PAGES - page < PINNED ? CHANNEL_PAGES - page : PINNED;
+            done = pin(memory + page * PAGE, count * PAGE);
+        }
     }
+    uint64_t *frames = (uint64_t *)(void *)(memory + PAGE);
     if (done) {
-        failed = "reading /proc/self/pagemap";
-        done = find_frames(memory, hello.frames);
+        failed = "/proc/self/pagemap";
+        done = find_frames(memory, frames);
     }
     if (!done) {
         hello.error = (uint32_t)(errno ? errno : EIO);
@@ -101,24 +104,24 @@ bool link_open(const char *token) {
         say_hello(&hello);
         return false;
     }
-    channel = memory;
-    to_guest = (unsigned char *)memory + PAGE;
-    to_host = to_guest + RING_SIZE;
-    memcpy(channel->token, token, strnlen(token, sizeof(channel->token)));
-    channel->version = CHANNEL_VERSION;
-    channel->ring_pages = RING_PAGES;
-    last_beat_time = now();
+    hello.header = frames[0];
+    hello.list = frames[1];
+    link_channel = (struct channel *)(void *)memory;
+    memcpy(link_channel->token, token, strnlen(token, sizeof(link_channel->token)));
+    link_channel->version = CHANNEL_VERSION;
+    link_channel->ring_pages = RING_PAGES;
+    last_beat_time = microseconds();
     say_hello(&hello);
     return true;
 }
 
 bool link_host_is_gone(void) {
-    uint64_t beat = channel->host_beat;
+    uint64_t beat = link_channel->host_beat;
     if (beat != last_beat) {
         last_beat = beat;
-        last_beat_time = now();
+        last_beat_time = microseconds();
     }
-    return now() - last_beat_time > HOST_PATIENCE;
+    return microseconds() - last_beat_time > HOST_PATIENCE * 1000000;
 }
 
 /*
@@ -127,99 +130,24 @@ bool link_host_is_gone(void) {
  */
 int link_patience(bool worked) {
     static int64_t idle_since;
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    int64_t now_us = (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
-    channel->guest_beat++;
+    int64_t now = microseconds();
+    link_channel->guest_beat++;
     if (worked || !idle_since)
-        idle_since = now_us;
-    int64_t idle = now_us - idle_since;
-    if (idle < 300)
-        return 0;
+        idle_since = now;
+    int64_t idle = now - idle_since;
     if (idle < 20000)
         return 100;
-    if (idle < 1000000)
+    if (idle < 400000)
         return 1000;
-    return idle < 10000000 ? 5000 : 20000;
-}
-
-static void wait_a_little(bool worked) {
-    int microseconds = link_patience(worked);
-    if (microseconds)
-        usleep((useconds_t)microseconds);
-}
-
-static void ring_out(const unsigned char *ring, uint64_t position, void *data, size_t size) {
-    size_t offset = position % RING_SIZE;
-    size_t first = size < RING_SIZE - offset ? size : RING_SIZE - offset;
-    memcpy(data, ring + offset, first);
-    memcpy((char *)data + first, ring, size - first);
-}
-
-static void ring_in(unsigned char *ring, uint64_t position, const void *data, size_t size) {
-    size_t offset = position % RING_SIZE;
-    size_t first = size < RING_SIZE - offset ? size : RING_SIZE - offset;
-    memcpy(ring + offset, data, first);
-    memcpy(ring, (const char *)data + first, size - first);
-}
-
-/* Takes the next frame if a whole one is there. */
-bool link_next(struct frame *frame, void *payload) {
-    uint64_t written = __atomic_load_n(&channel->to_guest_written, __ATOMIC_ACQUIRE);
-    uint64_t read = channel->to_guest_read;
-    if (written - read < sizeof(*frame))
-        return false;
-    ring_out(to_guest, read, frame, sizeof(*frame));
-    if (frame->size > FRAME_MAX)
-        _exit(1); /* the host never sends such */
-    if (written - read < sizeof(*frame) + frame->size)
-        return false;
-    ring_out(to_guest, read + sizeof(*frame), payload, frame->size);
-    __atomic_store_n(&channel->to_guest_read, read + sizeof(*frame) + frame->size,
-                     __ATOMIC_RELEASE);
-    return true;
-}
-
-/* Waits for the next frame; the process ends if the host goes away. */
-void link_wait(struct frame *frame, void *payload) {
-    bool worked = true;
-    while (!link_next(frame, payload)) {
-        if (link_host_is_gone())
-            _exit(1);
-        wait_a_little(worked);
-        worked = false;
-    }
-}
-
-/* Bytes of payload that a frame sent now may have without waiting. */
-size_t link_room(void) {
-    uint64_t read = __atomic_load_n(&channel->to_host_read, __ATOMIC_ACQUIRE);
-    size_t room = RING_SIZE - (size_t)(channel->to_host_written - read);
-    return room > sizeof(struct frame) ? room - sizeof(struct frame) : 0;
-}
-
-void link_send(uint32_t type, const void *payload, size_t size) {
-    struct frame frame = {type, (uint32_t)size};
-    bool worked = true;
-    while (link_room() < size) {
-        if (link_host_is_gone())
-            _exit(1);
-        wait_a_little(worked);
-        worked = false;
-    }
-    uint64_t written = channel->to_host_written;
-    ring_in(to_host, written, &frame, sizeof(frame));
-    ring_in(to_host, written + sizeof(frame), payload, size);
-    __atomic_store_n(&channel->to_host_written, written + sizeof(frame) + size, __ATOMIC_RELEASE);
-}
-
-void link_took_input(size_t size) {
-    channel->input_taken += size;
+    if (idle < 2000000)
+        return 5000;
+    return idle < 10000000 ? 20000 : 50000;
 }
 
 /* Says that nothing more comes, and waits until the host has read all. */
 void link_end(void) {
+    struct channel *channel = link_channel;
     channel->ended = 1;
     while (channel->to_host_read != channel->to_host_written && !link_host_is_gone())
-        wait_a_little(false);
+        usleep((useconds_t)link_patience(false));
 }

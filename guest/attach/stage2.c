@@ -1,39 +1,27 @@
 /*
  * Stage 2: the user-space half of attach. Started by stage 1 with the host's token as argument,
- * it opens the channel, makes a root of its own, unpacks the tools, runs one command and leaves
- * nothing behind.
+ * it opens the channel, makes a root of its own, does what the host asks for, and leaves nothing
+ * behind.
  */
 #define _GNU_SOURCE
 #include "stage2.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
-#define INPUT_WINDOW (256 * 1024) /* the host sends no more than this ahead of input_taken */
+#define PATH_MAX_ 4096
 
-static struct command command = {.input = -1, .output = -1, .errors = -1};
-static unsigned char input[INPUT_WINDOW];
-static size_t input_start, input_size;
-static bool input_ended, closing;
+static volatile sig_atomic_t child_ended, asked_to_end;
 
-static void on_child(int number) {
-    (void)number; /* its coming interrupts ppoll */
-}
-
-static void give_up(const char *failed) {
-    char text[256];
-    snprintf(text, sizeof(text), "%s: %s", failed, strerror(errno));
-    link_send(FRAME_FAILED, text, strlen(text));
-    link_end();
-    _exit(1);
+static void on_signal(int number) {
+    if (number == SIGCHLD)
+        child_ended = 1;
+    else
+        asked_to_end = 1;
 }
 
 /* A kernel helper starts without any descriptor: keep 0 to 2 from being taken by others. */
@@ -53,169 +41,89 @@ static void be_the_last_to_go(void) {
     }
 }
 
-static void keep_input(const unsigned char *data, size_t size) {
-    if (size > sizeof(input) - input_size)
-        _exit(1); /* the host keeps to the window */
-    if (input_start + input_size + size > sizeof(input)) {
-        memmove(input, input + input_start, input_size);
-        input_start = 0;
-    }
-    memcpy(input + input_start + input_size, data, size);
-    input_size += size;
+/* Signals come only while we wait for descriptors. */
+static void heed_signals(void) {
+    sigset_t ours;
+    struct sigaction action = {.sa_handler = on_signal};
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGCHLD);
+    sigaddset(&ours, SIGTERM);
+    sigprocmask(SIG_BLOCK, &ours, NULL);
+    sigaction(SIGCHLD, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
-static bool take_frames(void) {
-    static unsigned char payload[FRAME_MAX];
+static void give_up(const char *failed) {
+    ring_fail(0, failed);
+    link_end();
+    _exit(1);
+}
+
+static void wait_for_setup(struct setup *setup) {
     struct frame frame;
-    bool worked = false;
-    while (!closing && link_next(&frame, payload)) {
-        uint32_t number = 0;
-        struct size size = {0, 0};
-        worked = true;
-        switch (frame.type) {
-        case FRAME_INPUT:
-            keep_input(payload, frame.size);
-            break;
-        case FRAME_INPUT_END:
-            input_ended = true;
-            break;
-        case FRAME_RESIZE:
-            memcpy(&size, payload, sizeof(size));
-            command_resize(&command, &size);
-            break;
-        case FRAME_SIGNAL:
-            memcpy(&number, payload, sizeof(number));
-            command_signal(&command, (int)number);
-            break;
-        case FRAME_CLOSE:
-            closing = true;
-            break;
-        default:
-            break;
-        }
+    struct iovec payload[2];
+    while (!ring_next(&frame, payload)) {
+        if (link_host_is_gone())
+            _exit(1);
+        usleep((useconds_t)link_patience(false));
     }
-    return worked;
+    ring_take(&frame, payload, setup, sizeof(*setup));
+    ring_done(&frame);
+    errno = EBADMSG;
+    if (frame.type == FRAME_CLOSE)
+        _exit(0);
+    if (frame.type != FRAME_SETUP)
+        give_up("the session's first frame");
 }
 
-static bool feed_command(void) {
-    bool worked = false;
-    if (command.input < 0) { /* it reads no more: what still comes is dropped */
-        worked = input_size > 0;
-        link_took_input(input_size);
-        input_size = 0;
-        return worked;
-    }
-    while (input_size) {
-        ssize_t size = write(command.input, input + input_start, input_size);
-        if (size < 0 && errno == EINTR)
-            continue;
-        if (size < 0 && errno == EAGAIN)
-            return worked;
-        if (size < 0) {
-            input_ended = true;
-            link_took_input(input_size);
-            input_size = 0;
-            break;
-        }
-        worked = true;
-        input_start += (size_t)size;
-        input_size -= (size_t)size;
-        link_took_input((size_t)size);
-    }
-    input_start = 0;
-    if (input_ended && !command.terminal) {
-        close(command.input);
-        command.input = -1;
-    }
-    return worked;
-}
-
-static bool forward(int *file, uint32_t type) {
-    static unsigned char data[FRAME_MAX];
-    size_t room = link_room();
-    if (*file < 0 || !room)
-        return false;
-    ssize_t size = read(*file, data, room < sizeof(data) ? room : sizeof(data));
-    if (size < 0 && (errno == EAGAIN || errno == EINTR))
-        return false;
-    if (size <= 0) { /* a terminal without processes gives EIO */
-        if (!command.terminal)
-            close(*file);
-        *file = -1;
-        return true;
-    }
-    link_send(type, data, (size_t)size);
-    return true;
-}
-
-static void wait_for_work(bool worked) {
-    int microseconds = link_patience(worked);
-    bool room = link_room() > 0;
-    struct pollfd files[] = {
-        {room ? command.output : -1, POLLIN, 0},
-        {room ? command.errors : -1, POLLIN, 0},
-        {input_size ? command.input : -1, POLLOUT, 0},
-    };
-    struct timespec time = {0, microseconds * 1000L};
-    sigset_t none;
-    sigemptyset(&none);
-    if (!worked)
-        ppoll(files, 3, &time, &none);
+static void set_up(void) {
+    static char root[PATH_MAX_] = "/";
+    const char *failed;
+    struct setup setup;
+    struct ready ready = {0};
+    wait_for_setup(&setup);
+    if (setup.guest_pid && !join_process(setup.guest_pid, root, sizeof(root), &failed))
+        give_up(failed);
+    prctl(PR_SET_CHILD_SUBREAPER, 1UL); /* only now: a child does not inherit it */
+    if (!mounts_enter(root, setup.share, &ready, &failed))
+        give_up(failed);
+    be_the_last_to_go();
+    ring_send(FRAME_READY, 0, &ready, sizeof(ready));
 }
 
 static void run_session(void) {
-    bool killed = false;
-    for (;;) {
-        bool worked = take_frames();
-        worked |= feed_command();
-        worked |= forward(&command.output, FRAME_OUTPUT);
-        worked |= forward(&command.errors, FRAME_ERRORS);
-        if (closing || link_host_is_gone())
-            break;
-        if (command_reap(&command) && !killed) {
-            command_kill_all(); /* what it left in the background holds its output open */
-            killed = worked = true;
+    bool closing = false;
+    while (!closing && !asked_to_end && !link_host_is_gone()) {
+        bool worked = streams_take_frames(&closing);
+        if (child_ended) {
+            child_ended = 0;
+            streams_reap();
         }
-        if (command.exited && command.output < 0 && command.errors < 0)
-            break;
-        wait_for_work(worked);
+        worked |= streams_wait(worked ? 0 : link_patience(false));
+        if (worked)
+            link_patience(true);
     }
-    command_kill_all();
+    if (asked_to_end) {
+        errno = 0;
+        ring_fail(0, "stage 2 was told to end: the guest is shutting down");
+    }
+    streams_close();
 }
 
 int main(int count, char **arguments) {
-    static unsigned char payload[FRAME_MAX];
-    const char *failed;
-    struct frame frame;
     if (count < 2)
         return 1;
     reserve_standard_descriptors();
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
     prctl(PR_SET_TIMERSLACK, 1UL);
-    prctl(PR_SET_CHILD_SUBREAPER, 1UL);
     bool opened = link_open(arguments[1]);
     memset(arguments[1], 0, strlen(arguments[1])); /* of no use in the guest's ps */
     if (!opened)
         return 1;
-    if (!mounts_enter(&failed) || !unpack_tools(&failed))
-        give_up(failed);
-    be_the_last_to_go();
-
-    struct sigaction action = {.sa_handler = on_child};
-    sigaction(SIGCHLD, &action, NULL);
-    sigset_t child;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &child, NULL);
-
-    do /* padding may follow the archive's trailer */
-        link_wait(&frame, payload);
-    while (frame.type == FRAME_TOOLS);
-    if (frame.type != FRAME_START || !command_start(&command, payload, frame.size))
-        give_up("starting the command");
+    heed_signals();
+    set_up();
     run_session();
-    link_send(FRAME_EXIT, &command.status, sizeof(command.status));
     link_end();
     return 0;
 }

@@ -1,91 +1,157 @@
-/*
- * The tools: a cpio archive in the "newc" format, in frames as they come.
- * Documentation/driver-api/early-userspace/buffer-format.rst.
- */
+/* Takes a tree of files in: an archive on descriptor 0, what fails is told on 2. */
 #define _GNU_SOURCE
+#include "archive.h"
 #include "stage2.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define HEADER 110
-#define NAME_MAX_ 4096
+#define NAME_MAX_ 255
 
-static unsigned char buffer[FRAME_MAX];
-static size_t have, used;
+struct open_how { /* include/uapi/linux/openat2.h */
+    uint64_t flags, mode, resolve;
+};
+enum { RESOLVE_NO_SYMLINKS = 4, RESOLVE_BENEATH = 8 };
+
+static bool tools;       /* for a root of our own: owners and devices too */
+static int base;         /* the folder that names are relative to */
+static const char *root; /* what "." is called there */
+static uint64_t room = UINT64_MAX;
+
+static char header[ARCHIVE_HEADER + 1], path[2 * ARCHIVE_NAME_MAX + 2];
+static unsigned char buffer[ARCHIVE_PART];
+
+static int folder = -1;                /* where the current entry goes */
+static char folder_path[sizeof(path)]; /* and its path */
+static int file = -1;                  /* a file of which more parts come */
+static char partial[32];               /* its name until it is whole */
 
 static bool take(void *data, size_t size) {
-    for (char *to = data; size;) {
-        if (used == have) {
-            struct frame frame;
-            link_wait(&frame, buffer);
-            if (frame.type != FRAME_TOOLS) {
-                errno = EBADMSG;
-                return false;
-            }
-            have = frame.size;
-            used = 0;
+    while (size) {
+        size_t part = size < sizeof(buffer) ? size : sizeof(buffer);
+        ssize_t taken = read(0, data ? data : buffer, part);
+        if (taken < 0 && errno == EINTR)
             continue;
-        }
-        size_t part = have - used < size ? have - used : size;
-        if (to) {
-            memcpy(to, buffer + used, part);
-            to += part;
-        }
-        used += part;
-        size -= part;
+        if (!taken)
+            errno = EPIPE;
+        if (taken <= 0)
+            return false;
+        if (data)
+            data = (char *)data + taken;
+        size -= (size_t)taken;
     }
     return true;
 }
 
-static unsigned long field(const char *header, int number) {
+static unsigned field(enum archive_field number) {
     char digits[9] = {0};
     memcpy(digits, header + 6 + 8 * number, 8);
-    return strtoul(digits, NULL, 16);
+    return (unsigned)strtoul(digits, NULL, 16);
 }
 
-static bool write_file(const char *path, mode_t mode, size_t size) {
-    static char part[FRAME_MAX];
-    unlink(path);
-    int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode & 07777);
-    if (file < 0)
+/* Opens the folder an entry goes to, on a way without symbolic links, and returns its last name. */
+static const char *enter(char *whole) {
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                           .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH};
+    char *slash = strrchr(whole, '/'), *last = slash ? slash + 1 : whole;
+    size_t length = slash ? (size_t)(slash - whole) : 0;
+    if (folder >= 0 && strlen(folder_path) == length && !memcmp(folder_path, whole, length))
+        return last;
+    close(folder);
+    memcpy(folder_path, whole, length);
+    folder_path[length] = 0;
+    const char *where = length ? folder_path : ".";
+    folder = (int)syscall(SYS_openat2, base, where, &how, sizeof(how));
+    return folder < 0 ? NULL : last;
+}
+
+static bool write_part(size_t size) {
+    uint64_t offset = (uint64_t)field(FIELD_OFFSET_HIGH) << 32 | field(FIELD_OFFSET_LOW);
+    off_t at = tools ? 0 : (off_t)offset;
+    errno = ENOSPC;
+    if (size > room)
         return false;
+    room -= size;
     while (size) {
-        size_t length = size < sizeof(part) ? size : sizeof(part);
-        ssize_t written = take(part, length) ? write(file, part, length) : -1;
-        if (written != (ssize_t)length) {
-            if (written >= 0)
-                errno = ENOSPC;
-            int reason = errno;
-            close(file);
-            errno = reason;
+        size_t length = size < sizeof(buffer) ? size : sizeof(buffer);
+        if (!take(buffer, length))
             return false;
+        for (size_t done = 0; done < length;) {
+            ssize_t written = pwrite(file, buffer + done, length - done, at);
+            if (written < 0)
+                return false;
+            done += (size_t)written;
+            at += written;
         }
         size -= length;
     }
-    return !close(file);
+    return field(FIELD_LEFT) != PART_LAST || !ftruncate(file, at);
 }
 
-static bool write_link(const char *path, size_t size) {
-    static char target[NAME_MAX_];
-    if (size >= sizeof(target)) {
-        errno = ENAMETOOLONG;
+/* chown clears set-user-id, so the mode comes last; what is put gets no such bits. */
+static bool finish(const char *last, mode_t mode) {
+    int flags = AT_SYMLINK_NOFOLLOW;
+    struct timespec times[2] = {{field(FIELD_TIME), field(FIELD_NANOSECONDS)}, {0, 0}};
+    times[1] = times[0];
+    if (tools && fchownat(folder, last, field(FIELD_UID), field(FIELD_GID), flags))
         return false;
+    if (!S_ISLNK(mode) && fchmodat(folder, last, mode & (tools ? 07777 : 0777), 0))
+        return false;
+    return tools || !utimensat(folder, last, times, flags);
+}
+
+static bool write_file(const char *last, mode_t mode, size_t size) {
+    const char *temporary = tools ? last : partial;
+    if (file < 0) {
+        unlinkat(folder, temporary, 0);
+        int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+        file = openat(folder, temporary, flags, 0600);
     }
+    if (file < 0 || !write_part(size))
+        return false;
+    if (field(FIELD_LEFT) == PART_MORE)
+        return true;
+    close(file);
+    file = -1;
+    if (field(FIELD_LEFT) == PART_LOST)
+        return !unlinkat(folder, temporary, 0);
+    return finish(temporary, mode) && (tools || !renameat(folder, temporary, folder, last));
+}
+
+static bool write_link(const char *last, mode_t mode, size_t size) {
+    static char target[ARCHIVE_NAME_MAX + 1];
+    errno = ENAMETOOLONG;
+    if (size > ARCHIVE_NAME_MAX)
+        return false;
     target[size] = 0;
-    unlink(path);
-    return take(target, size) && !symlink(target, path);
+    unlinkat(folder, last, 0);
+    return take(target, size) && !symlinkat(target, folder, last) && finish(last, mode);
+}
+
+static bool write_folder(const char *last, mode_t mode) {
+    struct stat there;
+    bool more = field(FIELD_LEFT) == PART_MORE;
+    if (mkdirat(folder, last, 0700)) {
+        if (errno != EEXIST || fstatat(folder, last, &there, AT_SYMLINK_NOFOLLOW))
+            return false;
+        errno = EEXIST;
+        if (!S_ISDIR(there.st_mode))
+            return false;
+    }
+    return more || finish(last, mode);
 }
 
 /* proc, sys, dev and guest are ours already: what an image has there is left out. */
-static bool is_ours(const char *path) {
-    static const char *const ours[] = {"/proc", "/sys", "/dev", "/guest"};
-    for (size_t i = 0; i < sizeof(ours) / sizeof(*ours); i++) {
+static bool is_ours(void) {
+    static const char *const ours[] = {"proc", "sys", "dev", "guest"};
+    for (size_t i = 0; tools && i < sizeof(ours) / sizeof(*ours); i++) {
         size_t length = strlen(ours[i]);
         if (!strncmp(path, ours[i], length) && (!path[length] || path[length] == '/'))
             return true;
@@ -93,50 +159,106 @@ static bool is_ours(const char *path) {
     return false;
 }
 
-static bool write_entry(const char *path, const char *header) {
-    mode_t mode = (mode_t)field(header, 1);
-    size_t size = field(header, 6);
-    if (is_ours(path))
-        return take(NULL, size);
-    bool done;
-    switch (mode & S_IFMT) {
-    case S_IFREG:
-        done = write_file(path, mode, size);
-        break;
-    case S_IFLNK:
-        return write_link(path, size) &&
-               !lchown(path, (uid_t)field(header, 2), (gid_t)field(header, 3));
-    case S_IFDIR:
-        done = !mkdir(path, mode & 07777) || errno == EEXIST;
-        break;
-    default:
-        done = !mknod(path, mode, makedev((unsigned)field(header, 9), (unsigned)field(header, 10)));
-    }
-    /* chown clears set-user-id, so the mode comes last */
-    return done && !chown(path, (uid_t)field(header, 2), (gid_t)field(header, 3)) &&
-           !chmod(path, mode & 07777);
+static bool write_device(const char *last, mode_t mode) {
+    dev_t device = makedev(field(FIELD_OFFSET_HIGH), field(FIELD_OFFSET_LOW));
+    unlinkat(folder, last, 0);
+    errno = EINVAL;
+    return tools && !mknodat(folder, last, mode, device) && finish(last, mode);
 }
 
-bool unpack_tools(const char **failed) {
-    static char header[HEADER + 1], path[NAME_MAX_ + 2];
-    static const char trailer[] = "/TRAILER!!!";
+static bool write_entry(void) {
+    mode_t mode = field(FIELD_MODE);
+    size_t size = field(FIELD_SIZE);
+    if (is_ours())
+        return take(NULL, size);
+    const char *last = enter(path);
+    if (!last)
+        return false;
+    switch (mode & S_IFMT) {
+    case S_IFREG:
+        return write_file(last, mode, size);
+    case S_IFLNK:
+        return write_link(last, mode, size);
+    case S_IFDIR:
+        return write_folder(last, mode);
+    default:
+        return write_device(last, mode);
+    }
+}
+
+/* Reads an entry's header and name, and makes the path where it goes. */
+static bool next_entry(void) {
+    static char name[ARCHIVE_NAME_MAX + 1];
+    if (!take(header, ARCHIVE_HEADER))
+        return false;
+    size_t length = field(FIELD_NAME);
+    errno = EBADMSG;
+    if (memcmp(header, ARCHIVE_MAGIC, 6) || !length || length > sizeof(name))
+        return false;
+    if (!take(name, length) || !take(NULL, -(ARCHIVE_HEADER + length) & 3))
+        return false;
+    name[length - 1] = 0;
+    if (!root)
+        strcpy(path, name);
+    else if (!strcmp(name, "."))
+        strcpy(path, root);
+    else
+        snprintf(path, sizeof(path), "%s/%s", root, name);
+    return true;
+}
+
+static bool unpack(void) {
     for (;;) {
-        *failed = "reading the tools";
-        if (!take(header, HEADER))
+        if (!next_entry())
             return false;
-        size_t name = field(header, 11), size = field(header, 6);
-        if (memcmp(header, "070701", 6) || !name || name > NAME_MAX_) {
-            errno = EBADMSG;
-            return false;
-        }
-        path[0] = '/';
-        if (!take(path + 1, name) || !take(NULL, -(HEADER + name) & 3))
-            return false;
-        path[name] = 0;
-        if (!strcmp(path, trailer))
+        if (!field(FIELD_MODE))
             return true;
-        *failed = "unpacking the tools into half of the guest's free memory";
-        if (!write_entry(path, header) || !take(NULL, -size & 3))
+        if (!write_entry() || !take(NULL, -field(FIELD_SIZE) & 3))
             return false;
     }
+}
+
+/* What is half done does not stay; what still comes is read, for it is the sender who ends. */
+static int end(bool done, const char *what) {
+    if (!done)
+        dprintf(2, "%s: %s\n", what, strerror(errno));
+    if (file >= 0 && !tools)
+        unlinkat(folder, partial, 0);
+    while (read(0, buffer, sizeof(buffer)) > 0)
+        ;
+    return !done;
+}
+
+int unpack_tools(const char *none) {
+    (void)none;
+    tools = true;
+    room = mounts_room();
+    base = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return end(unpack(), "unpacking the tools into their share of the guest's free memory");
+}
+
+/* into: a path of the guest's own, and behind it what is put is called where that is a folder. */
+int unpack_put(const char *into) {
+    static char place[ARCHIVE_NAME_MAX + 1];
+    const char *called = into + strlen(into) + 1;
+    if (strlen(into) >= sizeof(place) || strlen(called) > NAME_MAX_)
+        return end(false, "the path is too long");
+    if (chroot("/guest") || chdir("/"))
+        return end(false, "entering the guest's root");
+    strcpy(place, into);
+    snprintf(partial, sizeof(partial), ".mizzen-%d.part", getpid());
+    base = open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    root = called;
+    if (base < 0 || !*called) {
+        close(base);
+        char *slash = strrchr(place, '/');
+        root = slash ? slash + 1 : place;
+        if (slash)
+            *slash = 0;
+        base = open(!slash ? "." : *place ? place : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (base < 0 || !*root)
+        return end(false, place);
+    bool done = unpack();
+    return end(done, *path ? path : into);
 }

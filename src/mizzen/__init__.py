@@ -1,3 +1,25 @@
-"""Run services in very small virtual machines, and step into one when it fails."""
+"""Run services in very small virtual machines, and step into one when it fails.
+
+``attach`` enters a running guest from a program; see docs/python.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from mizzen.control.guests import Guest
 
 __version__ = "0.1.0"
+
+
+def attach(
+    target: str, *, tools: str | Path | None = None, guest_pid: int | None = None
+) -> AbstractAsyncContextManager[Guest]:
+    """Enter a running guest; see ``mizzen.control.guests.attach``, which this imports late."""
+    from mizzen.control import guests  # noqa: PLC0415 - importing mizzen takes no time
+
+    return guests.attach(target, tools=tools, guest_pid=guest_pid)

@@ -53,6 +53,11 @@ def fail(line: str) -> None:
     errors.print(line, markup=False, soft_wrap=True)
 
 
+def note(line: str) -> None:
+    """Print a remark on stderr, which may be a terminal that a guest's command has at present."""
+    errors.print(line, markup=False, soft_wrap=True, end="\r\n" if errors.is_terminal else "\n")
+
+
 def tell(line: Text) -> None:
     """Print a line on stdout; where stdout and stderr are terminals, above the bars."""
     (errors if console.is_terminal and errors.is_terminal else console).print(line, soft_wrap=True)

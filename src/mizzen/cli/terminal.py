@@ -7,12 +7,10 @@ import contextlib
 import os
 import re
 import sys
-import termios
-import tty
-from collections.abc import Iterator
 from pathlib import Path
 
 from mizzen.host import sockets
+from mizzen.host.raw import raw
 from mizzen.model.errors import Failure
 
 ESCAPE = b"\x1d"  # Ctrl-]
@@ -23,20 +21,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def harmless(text: str) -> str:
     """Return text whose control characters show instead of act; tabs stay."""
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
-@contextlib.contextmanager
-def raw(descriptor: int) -> Iterator[None]:
-    """Hand over every key as it is typed, if this is a terminal; restore it at the end."""
-    if not os.isatty(descriptor):
-        yield
-        return
-    before = termios.tcgetattr(descriptor)
-    try:
-        tty.setraw(descriptor)
-        yield
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 async def connect(path: Path, what: str) -> None:

@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
-from mizzen.builders import image
-from mizzen.host import capabilities, cpio
-from mizzen.host.capabilities import Capability
+from mizzen.builders import tools as builders
+from mizzen.builders.tools import Tools
+from mizzen.host import cpio
 from mizzen.host.cpio import Entry
 from mizzen.host.paths import Folders
-from mizzen.introspection import target
-from mizzen.introspection.memory.physical import BadAddress
 from mizzen.model.errors import Failure, UsageError
 from mizzen.model.log import parse_cri
 from mizzen.model.machine import MachineState
 from mizzen.model.progress import Report
-from mizzen.sessions import session, tools
-from mizzen.sessions.session import Streams
+from mizzen.sessions import tools
+from mizzen.sessions.tools import Folder, Luggage
 
 from . import incidents, machines
 
-SHELL = ["sh"]
 LAST_BYTES = 64 << 10
 """How much of a function's log a session finds in /log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """What the greeting tells: the guest's name and its kernel's release."""
-
-    name: str
-    release: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,42 +78,31 @@ def _last_lines(log: Path) -> str:
     return "".join(f"{line.text}\n" for line in lines)
 
 
-async def gather(named: str | None, folders: Folders, report: Report) -> Iterable[Entry]:
-    """Return the tools a user named: a folder's or an OCI image's, or busybox if none were."""
-    if named is None:
-        return await tools.busybox()
-    folder = image.as_folder(named)
-    if folder is None:
-        folder = await image.tools_folder(named, folders, report)
-    return tools.folder(folder)
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The tools to bring along: entries, and a folder that they are added to, if any."""
+
+    entries: tuple[Entry, ...]
+    tools: Tools | None
 
 
-def enter(
-    where: Target,
-    command: list[str],
-    environment: list[str],
-    *,
-    brought: Iterable[Entry],
-    streams: Streams,
-    greet: Callable[[Entered], None],
-) -> int:
-    """Run a command inside a guest and return its status.
+async def gather(where: Target, named: str | None, folders: Folders, report: Report) -> Chosen:
+    """Return the tools a user named: a folder, a tarball, an OCI image.
 
-    Gives up all privileges but reading other processes' memory, for good: this is meant to be
-    the last thing a process does. Raises Failure that says why the guest cannot be entered.
+    If none were named, the default ones, or busybox where nobody has built those. What the
+    guest's function wrote last is added as /log. Raises Failure.
     """
-    if where.log is not None:
-        brought = chain(brought, [cpio.file("log", where.log.encode(errors="replace"))])
+    log = () if where.log is None else (cpio.file("log", where.log.encode(errors="replace")),)
+    found = await builders.gather(named, folders, report)
+    return Chosen(log if found else (*await tools.busybox(), *log), found)
 
-    def confine() -> None:
-        capabilities.keep_only(Capability.SYS_PTRACE)
 
-    try:
-        with target.opened(where.pid, confine) as guest, session.opened(guest) as opened:
-            opened.send_tools(brought)
-            greet(Entered(where.name, guest.kernel.release))
-            return opened.run(command or SHELL, environment, streams)
-    except BadAddress as error:
-        raise Failure(
-            f"cannot attach to {where.name}", f"what the guest tells leads nowhere: {error}"
-        ) from error
+@contextmanager
+def held(chosen: Chosen) -> Iterator[Luggage]:
+    """Keep the tools from being removed while a session uses them."""
+    found = chosen.tools
+    if found is None:
+        yield Luggage(chosen.entries)
+        return
+    with builders.held(found.path) as descriptor:
+        yield Luggage(chosen.entries, Folder(found.path, descriptor, found.size, found.count))

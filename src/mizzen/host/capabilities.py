@@ -19,6 +19,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 class Capability(IntEnum):
     """Capabilities by number."""
 
+    DAC_OVERRIDE = 1
+    FOWNER = 3
     SYS_PTRACE = 19
 
 

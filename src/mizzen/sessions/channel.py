@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from mizzen.introspection.memory.physical import (
     PAGE,
@@ -19,155 +20,191 @@ from mizzen.introspection.memory.physical import (
 )
 from mizzen.model.errors import Failure
 
-VERSION = 1
-RING_PAGES = 64
+VERSION = 2
+RING_PAGES = 128
 RING_SIZE = RING_PAGES * PAGE
-PAGES = 1 + 2 * RING_PAGES
-FRAME_MAX = 32768
-INPUT_WINDOW = 256 * 1024
-STRINGS_MAX = 1024
+PAGES = 2 + 2 * RING_PAGES
+FRAME_MAX = 132 * 1024
+WINDOW = 256 * 1024
+STREAMS_MAX = 64
 
-HELLO = struct.Struct(f"<II32s{PAGES}Q")
+HELLO = struct.Struct("<II32sQQ")
 HEADER = struct.Struct("<32sII")
-FRAME = struct.Struct("<II")
+LIST = struct.Struct(f"<{PAGES}Q")
+FRAME = struct.Struct("<III")
+GUEST = struct.Struct("<4Q")
 
-HOST_BEAT, GUEST_BEAT = 64, 128
-INPUT_TAKEN, ENDED = 136, 144
-TO_GUEST_WRITTEN, TO_GUEST_READ = 192, 256
-TO_HOST_WRITTEN, TO_HOST_READ = 320, 384
+HOST_BEAT, TO_GUEST_WRITTEN, TO_HOST_READ = 64, 72, 80
+GUEST_BEAT, TO_GUEST_READ, TO_HOST_WRITTEN, ENDED = 128, 136, 144, 152
+TO_GUEST, TO_HOST = 2, 2 + RING_PAGES
+"""The first pages of the rings."""
 
 
 class FrameType(IntEnum):
     """What a frame carries: enum frame_type."""
 
-    TOOLS = 1
-    START = 2
-    INPUT = 3
-    INPUT_END = 4
-    RESIZE = 5
-    SIGNAL = 6
-    CLOSE = 7
-    OUTPUT = 16
-    ERRORS = 17
-    EXIT = 18
-    FAILED = 19
+    SETUP = 1
+    CLOSE = 2
+    TOOLS = 3
+    RUN = 4
+    PUT = 5
+    GET = 6
+    CONNECT = 7
+    SERVE = 8
+    INPUT = 9
+    INPUT_END = 10
+    RESIZE = 11
+    SIGNAL = 12
+    CANCEL = 13
+    CREDIT = 14
+    READY = 32
+    OUTPUT = 33
+    OUTPUT_END = 34
+    ERRORS = 35
+    ERRORS_END = 36
+    EXIT = 37
+    FAILED = 38
+
+
+class Frame(NamedTuple):
+    """A frame that has come. kind: a FrameType, unless the guest says something unknown."""
+
+    kind: int
+    stream: int
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """A terminal's size in characters."""
+class Hello:
+    """Where stage 2 says its channel is: two addresses of pages, in bytes."""
 
-    rows: int
-    columns: int
-
-    def pack(self) -> bytes:
-        """Return it as struct size."""
-        return struct.pack("<HH", min(self.rows, 0xFFFF), min(self.columns, 0xFFFF))
+    header: int
+    list: int
 
 
-def start_payload(arguments: list[str], environment: list[str], terminal: Size | None) -> bytes:
-    """Return the payload of START: what to run, and whether on a terminal of which size."""
-    size = (terminal or Size(0, 0)).pack()
-    counts = struct.pack("<II", len(arguments), len(environment))
-    strings = b"".join(s.encode(errors="surrogateescape") + b"\0" for s in arguments + environment)
-    return struct.pack("<I", terminal is not None) + size + counts + strings
-
-
-def frames_of(hello: bytes) -> list[int]:
-    """Return the page frame numbers in a hello. Raises Failure if stage 2 says it failed."""
-    if len(hello) < HELLO.size:
+def read_hello(data: bytes) -> Hello:
+    """Return what a hello tells. Raises Failure if stage 2 says it failed."""
+    if len(data) < HELLO.size:
         raise Failure("cannot attach", "stage 2 said hello in an unknown way")
-    error, pages, failed, *frames = HELLO.unpack_from(hello)
+    error, pages, failed, header, pages_list = HELLO.unpack_from(data)
     if error or pages != PAGES:
-        step = failed.split(b"\0")[0].decode(errors="replace") or "stage 2"
-        raise Failure("cannot attach", f"{step} failed in the guest: error {error}")
-    return frames
+        step = printable(failed.split(b"\0")[0]) or "stage 2"
+        hint = " (CONFIG_PROC_PAGE_MONITOR)" if "pagemap" in step else ""
+        raise Failure("cannot attach", f"{step}{hint} failed in the guest: error {error}")
+    return Hello(header * PAGE, pages_list * PAGE)
+
+
+def printable(text: bytes) -> str:
+    """Return what the guest says as one line that cannot play tricks on a terminal."""
+    shown = text[:300].decode(errors="replace")
+    return "".join(c if c.isprintable() else " " for c in shown).strip()
+
+
+def spoiled() -> Failure:
+    """Return the failure for what an honest stage 2 never does."""
+    return Failure("the session is over", "the guest spoiled its channel")
 
 
 class Channel:
     """One session's rings. Not for several threads."""
 
-    def __init__(self, memory: PhysicalMemory, frames: list[int], token: str) -> None:
-        """Open the channel on the pages of a hello. Raises Failure if they hold no channel."""
+    def __init__(self, memory: PhysicalMemory, hello: Hello, token: str) -> None:
+        """Open the channel that a hello tells of. Raises Failure if there is none."""
         self._memory = memory
-        self._pages = [frame * PAGE for frame in frames]
+        self._header = hello.header
+        for page in (hello.header, hello.list):
+            check_range(memory.ranges, page, PAGE)
+        self._token = HEADER.pack(token.encode(), VERSION, RING_PAGES)
+        if not self.there:
+            raise Failure("cannot attach", "stage 2's channel is not where it said")
+        self._pages = [frame * PAGE for frame in LIST.unpack(memory.read(hello.list, LIST.size))]
         for page in self._pages:
             check_range(memory.ranges, page, PAGE)
-        seen, version, ring_pages = HEADER.unpack(memory.read(self._pages[0], HEADER.size))
-        if seen != token.encode() or (version, ring_pages) != (VERSION, RING_PAGES):
-            raise Failure("cannot attach", "stage 2's channel is not where it said")
-        self._written = 0
-        self._read = 0
-        self._beat = 0
-        self.input_sent = 0
+        self._beat = self._written = self._read = 0
+        self._guest_beat = self._taken = self._available = self._ended = 0
 
-    def _get(self, offset: int) -> int:
-        return read_word(self._memory, self._pages[0] + offset)
-
-    def _set(self, offset: int, value: int) -> None:
-        write_word(self._memory, self._pages[0] + offset, value)
+    @property
+    def there(self) -> bool:
+        """Whether the session's mark is still in the channel: not so once the guest rebooted."""
+        return self._memory.read(self._header, HEADER.size) == self._token
 
     def beat(self) -> None:
         """Tell stage 2 that the host is there; due every few seconds."""
         self._beat += 1
         self._set(HOST_BEAT, self._beat)
 
+    def look(self) -> None:
+        """See how far stage 2 is. Raises Failure if its counters cannot be."""
+        words = GUEST.unpack(self._memory.read(self._header + GUEST_BEAT, GUEST.size))
+        self._guest_beat, self._taken, written, self._ended = words
+        self._available = written - self._read
+        if (
+            not 0 <= self._available <= RING_SIZE
+            or not 0 <= self._written - self._taken <= RING_SIZE
+        ):
+            raise spoiled()
+
     @property
     def guest_beat(self) -> int:
-        """A number that changes while stage 2 is there."""
-        return self._get(GUEST_BEAT)
+        """A number that changes while stage 2 is there, as of the last look."""
+        return self._guest_beat
+
+    @property
+    def taken(self) -> int:
+        """How many bytes stage 2 has ever taken, as of the last look."""
+        return self._taken
 
     @property
     def ended(self) -> bool:
-        """Whether stage 2 has nothing more to send."""
-        return self._get(ENDED) != 0 and self._get(TO_HOST_WRITTEN) == self._read
-
-    @property
-    def input_room(self) -> int:
-        """Bytes of input that stage 2 has room for."""
-        taken = self._get(INPUT_TAKEN)
-        return max(0, min(INPUT_WINDOW, INPUT_WINDOW - (self.input_sent - taken)))
+        """Whether stage 2 had nothing more to send at the last look."""
+        return self._ended != 0 and not self._available
 
     @property
     def room(self) -> int:
         """Bytes of payload that a frame sent now may have."""
-        used = self._written - self._get(TO_GUEST_READ)
-        if not 0 <= used <= RING_SIZE:
-            raise Failure("the session is over", "the guest spoiled its channel")
+        used = self._written - self._taken
         return max(0, min(RING_SIZE - used - FRAME.size, FRAME_MAX))
 
-    def send(self, kind: FrameType, payload: bytes = b"") -> None:
+    def send(self, kind: FrameType, stream: int, payload: bytes = b"") -> None:
         """Send a frame whose payload is no larger than ``room``."""
         assert len(payload) <= self.room
-        self._copy_in(self._written, FRAME.pack(kind, len(payload)) + payload)
+        self._copy_in(self._written, FRAME.pack(kind, stream, len(payload)) + payload)
         self._written += FRAME.size + len(payload)
         self._set(TO_GUEST_WRITTEN, self._written)
 
-    def receive(self) -> list[tuple[int, bytes]]:
-        """Return the frames that have come, as (type, payload).
+    def receive(self) -> list[Frame]:
+        """Look, and return the frames that have come.
 
         Raises Failure if the guest wrote what cannot be.
         """
-        available = self._get(TO_HOST_WRITTEN) - self._read
-        if not available:
+        self.look()
+        if not self._available:
             return []
-        if not 0 < available <= RING_SIZE:
-            raise Failure("the session is over", "the guest spoiled its channel")
+        # Twice the same word, lest half of a counter that is just being written counts.
+        available = min(
+            self._available, read_word(self._memory, self._header + TO_HOST_WRITTEN) - self._read
+        )
+        if available < FRAME.size:
+            return []
         data = self._copy_out(self._read, available)
         frames = []
         position = 0
         while len(data) - position >= FRAME.size:
-            kind, size = FRAME.unpack_from(data, position)
+            kind, stream, size = FRAME.unpack_from(data, position)
             if size > FRAME_MAX:
-                raise Failure("the session is over", "the guest spoiled its channel")
+                raise spoiled()
             end = position + FRAME.size + size
             if end > len(data):
                 break
-            frames.append((kind, data[position + FRAME.size : end]))
+            frames.append(Frame(kind, stream, data[position + FRAME.size : end]))
             position = end
         self._read += position
+        self._available -= position
         self._set(TO_HOST_READ, self._read)
         return frames
+
+    def _set(self, offset: int, value: int) -> None:
+        write_word(self._memory, self._header + offset, value)
 
     def _pieces(self, first_page: int, position: int, size: int) -> list[tuple[int, int]]:
         """Return (physical address, length) of a stretch of a ring, which may wrap."""
@@ -182,10 +219,10 @@ class Channel:
 
     def _copy_in(self, position: int, data: bytes) -> None:
         done = 0
-        for address, length in self._pieces(1, position, len(data)):
+        for address, length in self._pieces(TO_GUEST, position, len(data)):
             self._memory.write(address, data[done : done + length])
             done += length
 
     def _copy_out(self, position: int, size: int) -> bytes:
-        pieces = self._pieces(1 + RING_PAGES, position, size)
+        pieces = self._pieces(TO_HOST, position, size)
         return b"".join(self._memory.read(address, length) for address, length in pieces)

@@ -1,264 +1,231 @@
-"""A session: the tools go in, one command runs, bytes go to and fro, everything is cleaned up."""
+"""A session: what can be done in a guest that has been entered, all of it at the same time."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import contextlib
 import secrets
-import select
-import signal
-import struct
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from dataclasses import dataclass
+from pathlib import Path
 
 from mizzen.host import cpio
-from mizzen.host.cpio import Entry
+from mizzen.introspection.memory.physical import BadAddress
 from mizzen.introspection.target import Guest
 from mizzen.model.errors import Failure
+from mizzen.model.progress import Report, silent
 
-from . import channel
-from .channel import FRAME_MAX, Channel, FrameType, Size
-from .escape import Escape
+from . import channel, copy, forward, local, requests, room, serving
+from .channel import Channel, FrameType
+from .copy import Copied
+from .forward import Forward
+from .fuse.server import Server
 from .inject import entry
+from .inject.entry import Arrival
+from .link import Link
+from .local import Streams
+from .requests import Ready, Size
+from .room import Way
+from .stream import Stream, status_of
+from .tools import Luggage
 
-ENVIRONMENT = [
-    "PATH=/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin",
-    "HOME=/root",
-    "PS1=\\h:\\w\\$ ",
-]
-SILENT_SECONDS = 30
-"""How long stage 2 may show no sign of life before the session counts as lost."""
-CLOSE_SECONDS = 5
-BEAT_MS = 1000
-SIGNAL_ROOM = 4
-"""Bytes of a frame that passes a signal or a size on."""
-INPUT_CHUNK = 16384
-LEFT = 255
-"""Status of a command that the user left running by the escape, as ssh has it."""
+ENVIRONMENT = {
+    "PATH": "/bin:/sbin:/usr/bin:/usr/sbin:/usr/local/bin",
+    "HOME": "/root",
+    "PS1": "\\h:\\w\\$ ",
+}
+SHELL = ["sh"]
 
 
 @dataclass(frozen=True, slots=True)
-class Streams:
-    """Where input comes from and output goes to: file descriptors.
+class Done:
+    """What came of a command. status: as a shell shows it, 128 and the number of a signal."""
 
-    terminal: the size of the terminal that all three are; None for pipes and files.
-    """
-
-    input: int
-    output: int
-    errors: int
-    terminal: Size | None = None
+    status: int
+    stdout: bytes
+    stderr: bytes
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Session:
-    """One command in a guest. Made by ``opened``."""
+    """A guest that has been entered. Made by ``opened``; not for several threads."""
 
     guest: Guest
-    channel: Channel
-    _lively: float = field(default_factory=time.monotonic)
-    _guest_beat: int = -1
-    _escape: Escape = field(default_factory=Escape)
-    _idle_since: float = 0.0
+    link: Link
+    ready: Ready
+    stack: AsyncExitStack
 
-    def send_tools(self, tools: Iterable[Entry]) -> None:
-        """Send the tools' file system. Raises Failure if they do not fit."""
-        for record in cpio.archive(tools):
-            for start in range(0, len(record), FRAME_MAX):
-                self._send(FrameType.TOOLS, record[start : start + FRAME_MAX])
+    async def bring(self, luggage: Luggage) -> None:
+        """Put the tools into the session's root: copied, or served from here as they are used.
 
-    def run(self, arguments: list[str], environment: list[str], streams: Streams) -> int:
-        """Run a command to its end and return its status as a shell shows it.
-
-        Raises Failure if the guest or the session dies before.
+        Raises Failure if neither is possible.
         """
-        payload = channel.start_payload(arguments, ENVIRONMENT + environment, streams.terminal)
-        if len(payload) > FRAME_MAX:
-            raise Failure("cannot run the command", "it has more than 32 KiB of arguments")
-        if len(arguments) + len(ENVIRONMENT) + len(environment) > channel.STRINGS_MAX:
-            raise Failure("cannot run the command", "it has more than 1000 arguments")
-        self._send(FrameType.START, payload)
-        with _wakeup() as (wakeup, seen):
-            return self._pump(streams, wakeup, seen)
-
-    def close(self) -> None:
-        """End whatever still runs, and wait until stage 2 has cleaned up."""
-        deadline = time.monotonic() + CLOSE_SECONDS
+        folder = luggage.folder
+        if folder is None:
+            await self._copy(luggage)
+            return
+        refusal: Failure | None = None
         try:
-            if self.channel.room:
-                self.channel.send(FrameType.CLOSE)
-            while not self.channel.ended and time.monotonic() < deadline:
-                self._check()
-                self.channel.receive()
-                time.sleep(0.001)
-        except (Failure, OSError):
-            return  # then there is nothing left to clean up, or nobody to do it
-
-    def _pump(self, streams: Streams, wakeup: int, seen: list[int]) -> int:
-        poll = select.poll()
-        poll.register(self.guest.pidfd, select.POLLIN)
-        poll.register(wakeup, select.POLLIN)
-        listening = False
-        input_open = True
-        while not self._escape.left:
-            worked, status = self._take_frames(streams, seen)
-            if status is not None:
-                return status
-            ready = input_open and min(self.channel.room, self.channel.input_room) >= INPUT_CHUNK
-            if ready != listening:
-                listening = ready
-                if listening:
-                    poll.register(streams.input, select.POLLIN)
-                else:
-                    poll.unregister(streams.input)
-            for file, _ in poll.poll(self._patience(worked=worked)):
-                if file == streams.input:
-                    input_open = self._take_input(streams)
-                    self._idle_since = 0
-                elif file == wakeup:
-                    os.read(wakeup, 64)
-            self._take_signals(seen, streams)
-            self._check()
-        return LEFT
-
-    def _take_frames(self, streams: Streams, seen: list[int]) -> tuple[bool, int | None]:
-        """Pass on what has come: whether anything had, and the command's status if it ended."""
-        frames = self.channel.receive()
-        for kind, payload in frames:
-            if kind == FrameType.OUTPUT:
-                self._write(streams.output, payload, seen)
-            elif kind == FrameType.ERRORS:
-                self._write(streams.errors, payload, seen)
-            elif kind == FrameType.EXIT:
-                return True, int.from_bytes(payload[:1], "little")
-            elif kind == FrameType.FAILED:
-                raise _refusal(payload)
-        return bool(frames), None
-
-    def _write(self, file: int, data: bytes, seen: list[int]) -> None:
-        """Write all of it, however long the reader pauses, and stay alive to stage 2 meanwhile."""
-        poll = select.poll()
-        poll.register(file, select.POLLOUT)
-        while data:
-            if poll.poll(BEAT_MS):
-                data = data[os.write(file, data[: select.PIPE_BUF]) :]  # so much never blocks
-                continue
-            self._check()
-            if any(number != signal.SIGWINCH for number in seen):
-                raise KeyboardInterrupt
-
-    def _take_input(self, streams: Streams) -> bool:
-        """Pass input on; False once it has ended."""
-        try:
-            data = os.read(streams.input, INPUT_CHUNK)
-        except OSError:  # a terminal that was hung up
-            data = b""
-        if not data:
-            self.channel.send(FrameType.INPUT_END)
-            return False
-        if streams.terminal is not None:
-            data = self._escape.filter(data)
-        if data:
-            self.channel.send(FrameType.INPUT, data)
-            self.channel.input_sent += len(data)
-        return True
-
-    def _take_signals(self, seen: list[int], streams: Streams) -> None:
-        """Pass signals on as far as there is room; the rest waits for the next round."""
-        if any(number in {signal.SIGTERM, signal.SIGHUP} for number in seen):
-            raise KeyboardInterrupt
-        while seen and self.channel.room >= SIGNAL_ROOM:
-            number = seen.pop(0)
-            if number == signal.SIGWINCH:
-                if streams.terminal is not None:
-                    self.channel.send(FrameType.RESIZE, terminal_size(streams.input).pack())
-            else:
-                self.channel.send(FrameType.SIGNAL, struct.pack("<I", number))
-
-    def _patience(self, *, worked: bool) -> float:
-        """Return milliseconds to sleep: the longer nothing happens, the longer."""
-        now = time.monotonic()
-        if worked or not self._idle_since:
-            self._idle_since = now
-        idle = now - self._idle_since
-        if idle < 0.001:
-            return 0
-        if idle < 1:
-            return 1
-        return 5 if idle < 10 else 20
-
-    def _send(self, kind: FrameType, payload: bytes = b"") -> None:
-        """Send a frame, waiting for room, before the command runs and has anything to say.
-
-        Raises Failure if stage 2 fails meanwhile.
-        """
-        while self.channel.room < len(payload):
-            for got, text in self.channel.receive():
-                if got == FrameType.FAILED:
-                    raise _refusal(text)
-            self._check()
-            time.sleep(0.0005)
-        self.channel.send(kind, payload)
-
-    def _check(self) -> None:
-        """Tell stage 2 that we live, and see that it and the hypervisor do."""
-        self.guest.check()
-        self.channel.beat()
-        beat, now = self.channel.guest_beat, time.monotonic()
-        if beat != self._guest_beat:
-            self._guest_beat, self._lively = beat, now
-        elif now - self._lively > SILENT_SECONDS:
-            raise Failure(
-                "the session is over",
-                f"the guest has not answered for {SILENT_SECONDS} s: paused, hung or out of memory",
+            way = room.way(
+                size=folder.size,
+                count=folder.count,
+                available=self.ready.available,
+                fuse=self.ready.fuse,
             )
+        except Failure as failure:  # unless the guest's kernel can load its module
+            refusal, way = failure, Way.SERVE
+        if way is Way.COPY:
+            await self._copy(luggage)
+            return
+        server = Server(folder.descriptor, luggage.overlay())
+        self.stack.callback(server.close)
+        try:
+            await self.stack.enter_async_context(serving.served(self.link, server.handle))
+        except Failure as failure:
+            raise refusal or failure from failure
+
+    async def _copy(self, luggage: Luggage) -> None:
+        stream = await self.link.open(FrameType.TOOLS, b"", "cannot attach")
+        done = await self.exchange(stream, cpio.archive(luggage.copied()))
+        if done.status:
+            raise Failure(stream.what, channel.printable(done.stderr), "bring smaller tools")
+
+    async def start(
+        self,
+        arguments: list[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        terminal: Size | None = None,
+    ) -> Stream:
+        """Start a command and return its stream. Raises Failure if it cannot be told.
+
+        environment: added to ``ENVIRONMENT``. terminal: gives it a terminal of that size.
+        """
+        variables = [f"{k}={v}" for k, v in {**ENVIRONMENT, **(environment or {})}.items()]
+        payload = requests.run(arguments, variables, terminal)
+        return await self.link.open(FrameType.RUN, payload, "cannot run the command")
+
+    async def run(
+        self,
+        *arguments: str,
+        input: bytes = b"",  # noqa: A002 - as subprocess calls it
+        environment: Mapping[str, str] | None = None,
+    ) -> Done:
+        """Run a command to its end. Raises Failure if the session ends before.
+
+        input: what it reads on its standard input. environment: added to the usual one.
+        What it left in the background ends with it; a task that is cancelled ends it as well.
+        """
+        stream = await self.start(list(arguments), environment=environment)
+        return await self.exchange(stream, [input])
+
+    async def shell(
+        self, *command: str, streams: Streams, environment: Mapping[str, str] | None = None
+    ) -> int:
+        """Run a command, by default a shell, on descriptors of this process; return its status.
+
+        Only in the main thread, since it takes signals; see ``local.connect``.
+        """
+        arguments = list(command) or SHELL
+        stream = await self.start(arguments, environment=environment, terminal=streams.terminal)
+        return await local.connect(stream, streams)
+
+    async def get(self, guest_path: str, place: Path, report: Report = silent) -> Copied:
+        """See ``copy.get``."""
+        return await copy.get(self.link, guest_path, place, report)
+
+    async def put(self, path: Path, guest_path: str, report: Report = silent) -> Copied:
+        """See ``copy.put``."""
+        return await copy.put(self.link, path, guest_path, report)
+
+    def forward(
+        self, wanted: Forward, tell: Callable[[Failure], None]
+    ) -> AbstractAsyncContextManager[tuple[str, int]]:
+        """See ``forward.listening``."""
+        return forward.listening(self.link, wanted, tell)
+
+    async def exchange(self, stream: Stream, data: Iterable[bytes]) -> Done:
+        """Send data, take all that comes, and return it when the stream has ended."""
+
+        async def send() -> None:
+            for part in data:
+                await stream.send(part)
+            stream.end_input()
+
+        sender = asyncio.create_task(send())
+        output, errors = bytearray(), bytearray()
+        try:
+            while (frame := await stream.receive()).kind != FrameType.EXIT:
+                if frame.kind == FrameType.OUTPUT:
+                    output += frame.payload
+                elif frame.kind == FrameType.ERRORS:
+                    errors += frame.payload
+            return Done(status_of(frame), bytes(output), bytes(errors))
+        finally:
+            sender.cancel()
+            if not stream.over:
+                stream.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Failure):
+                await sender
 
 
-@contextmanager
-def opened(guest: Guest) -> Iterator[Session]:
+@asynccontextmanager
+async def opened(guest: Guest, *, guest_pid: int | None = None) -> AsyncIterator[Session]:
     """Start stage 2 in a guest; leave the guest as it was at the end, whatever happens.
 
-    Raises Failure if it cannot be entered.
+    guest_pid: a process of the guest, as its initial namespace numbers it, whose namespaces the
+    session joins. Raises Failure if it cannot be entered.
     """
+    wanted = requests.setup(guest_pid, room.SHARE)
     token = secrets.token_hex(16)
-    arrival = entry.start(guest.kernel, token, guest.check)
-    frames = channel.frames_of(arrival.hello)
-    session = Session(guest, Channel(guest.kernel.memory, frames, token))
+    async with AsyncExitStack() as stack:
+        with _believing("cannot attach"):
+            arrival = await _start(guest, token)
+            stack.push_async_callback(_settle, arrival)
+            hello = channel.read_hello(arrival.hello)
+            link = Link(guest, Channel(guest.kernel.memory, hello, token))
+        stack.push_async_callback(link.close)
+        link.post(FrameType.SETUP, 0, wanted)
+        ready = requests.read_ready((await link.session.receive()).payload)
+        yield Session(guest, link, ready, stack)
+
+
+async def _start(guest: Guest, token: str) -> Arrival:
+    """Run the injection in a thread, and let it put everything back when we are cancelled."""
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise Failure("cannot attach", "it was interrupted")
+        guest.check()
+
+    work = asyncio.ensure_future(asyncio.to_thread(entry.start, guest.kernel, token, check))
     try:
-        yield session
-    finally:
-        session.close()
-        arrival.settle()
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        with contextlib.suppress(Failure):
+            await work
+        raise
 
 
-def terminal_size(file: int) -> Size:
-    """Return the size of the terminal that a file descriptor is."""
-    size = os.get_terminal_size(file)
-    return Size(size.lines, size.columns)
+async def _settle(arrival: Arrival) -> None:
+    """Wait until stage 1 has left; a guest that is gone has nothing left."""
+    with contextlib.suppress(Failure, BadAddress, OSError):
+        await asyncio.to_thread(arrival.settle)
 
 
 @contextmanager
-def _wakeup() -> Iterator[tuple[int, list[int]]]:
-    """Turn signals into something poll sees: a descriptor, and the list they are put into."""
-    seen: list[int] = []
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    numbers = (signal.SIGWINCH, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, lambda number, _: seen.append(number)) for n in numbers}
-    previous = signal.set_wakeup_fd(writer)
+def _believing(what: str) -> Iterator[None]:
+    """Turn an address of the guest's that is none into a Failure."""
     try:
-        yield reader, seen
-    finally:
-        signal.set_wakeup_fd(previous)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(reader)
-        os.close(writer)
-
-
-def _refusal(payload: bytes) -> Failure:
-    """Return what stage 2 said, as one line that cannot play tricks on a terminal."""
-    text = payload[:200].decode(errors="replace")
-    why = "".join(c if c.isprintable() else " " for c in text)
-    fix = "bring smaller tools" if "the tools" in why else ""
-    return Failure("cannot attach", why, fix)
+        yield
+    except BadAddress as error:
+        raise Failure(what, f"what the guest tells leads nowhere: {error}") from error

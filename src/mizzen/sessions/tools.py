@@ -1,8 +1,10 @@
-"""The tools that a session brings along: a file system, as entries of a cpio archive."""
+"""The tools that a session brings along: busybox, or a folder with a root file system."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mizzen.host import cpio
@@ -11,9 +13,40 @@ from mizzen.host.files import explained
 from mizzen.host.process import run, which
 from mizzen.model.errors import Failure
 
-SIZE_MAX = 1 << 30
-"""Bytes of tools: they go into the guest's memory, and through ours."""
 ELF_INTERPRETER = b"/lib64/ld-linux"
+MOUNT_POINTS = ("guest", "proc", "sys", "dev", "tmp", "root", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A root file system on the host: its path, and a descriptor of it.
+
+    size: bytes that its files take up in whole pages. count: files, folders and links.
+    """
+
+    path: Path
+    descriptor: int
+    size: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Luggage:
+    """What a session brings along: a folder, and entries that are added to it or are all."""
+
+    entries: tuple[Entry, ...] = ()
+    folder: Folder | None = None
+
+    def copied(self) -> Iterator[Entry]:
+        """Yield everything as entries. Raises Failure if a file cannot be read."""
+        if self.folder is not None:
+            with explained(f"cannot take the tools in {self.folder.path}"):
+                yield from cpio.tree(self.folder.path)
+        yield from self.entries
+
+    def overlay(self) -> list[Entry]:
+        """Return what is laid over the folder when that is served."""
+        return [*map(cpio.directory, MOUNT_POINTS), *self.entries]
 
 
 async def busybox() -> list[Entry]:
@@ -38,20 +71,3 @@ async def busybox() -> list[Entry]:
         cpio.directory("etc"),  # so that ps shows users by the names the guest has for them
         *(cpio.link(f"etc/{name}", f"/guest/etc/{name}") for name in ("passwd", "group")),
     ]
-
-
-def folder(path: Path) -> list[Entry]:
-    """Return the tools in a folder, which holds a root file system: bin, lib and so on.
-
-    They are read at once, while we still may. Raises Failure if they cannot be or are too large.
-    """
-    what = f"cannot take the tools in {path}"
-    with explained(what):
-        size = sum(file.lstat().st_size for file in path.rglob("*"))
-        if size > SIZE_MAX:
-            raise Failure(
-                what,
-                f"they have {size >> 20} MiB, and guests are given at most {SIZE_MAX >> 20}",
-                "bring a smaller image",
-            )
-        return list(cpio.tree(path))

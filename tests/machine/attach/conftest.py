@@ -25,7 +25,8 @@ export PATH=/bin PS1=
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-exec setsid sh -c 'exec </dev/ttyS0 >/dev/ttyS0 2>&1; stty -echo; echo ready; exec sh -i'
+exec setsid sh -c 'exec </dev/ttyS0 >/dev/ttyS0 2>&1
+stty -echo; echo ready; while :; do sh -i; done'
 """
 BOOT_SECONDS = 120
 WARNINGS = "dmesg -r | grep '^<[0-4]>' | grep -v rcu_tasks_wait_gp"

@@ -132,11 +132,13 @@ def test_tools_that_are_not_there(guest):
     assert done.stderr.count(b"\n") == 1
 
 
-def test_tools_that_do_not_fit(guest, tmp_path):
+def test_tools_that_do_not_fit_a_guest_without_fuse(guest, tmp_path):
+    if "fuse" in guest.console.run("cat /proc/filesystems"):
+        pytest.skip("it has FUSE")
     (tmp_path / "large").write_bytes(bytes(150 << 20))
     done = guest.attach("true", options=("--tools", str(tmp_path)))
     assert done.returncode == 1
-    assert b"free memory: No space left" in done.stderr
+    assert b"lacks FUSE" in done.stderr
     assert done.stderr.count(b"\n") == 1
     assert guest.attach("true").returncode == 0
 

@@ -71,25 +71,18 @@ class Session:
         if folder is None:
             await self._copy(luggage)
             return
-        refusal: Failure | None = None
-        try:
-            way = room.way(
-                size=folder.size,
-                count=folder.count,
-                available=self.ready.available,
-                fuse=self.ready.fuse,
-            )
-        except Failure as failure:  # unless the guest's kernel can load its module
-            refusal, way = failure, Way.SERVE
+        way = room.way(
+            size=folder.size,
+            count=folder.count,
+            available=self.ready.available,
+            fuse=self.ready.fuse,
+        )
         if way is Way.COPY:
             await self._copy(luggage)
             return
         server = Server(folder.descriptor, luggage.overlay())
         self.stack.callback(server.close)
-        try:
-            await self.stack.enter_async_context(serving.served(self.link, server.handle))
-        except Failure as failure:
-            raise refusal or failure from failure
+        await self.stack.enter_async_context(serving.served(self.link, server.handle))
 
     async def _copy(self, luggage: Luggage) -> None:
         stream = await self.link.open(FrameType.TOOLS, b"", "cannot attach")
@@ -188,7 +181,8 @@ async def opened(guest: Guest, *, guest_pid: int | None = None) -> AsyncIterator
     async with AsyncExitStack() as stack:
         with _believing("cannot attach"):
             arrival = await _start(guest, token)
-            stack.push_async_callback(_settle, arrival)
+            settling = asyncio.create_task(_settle(arrival))
+            stack.push_async_callback(asyncio.wait, {settling})
             hello = channel.read_hello(arrival.hello)
             link = Link(guest, Channel(guest.kernel.memory, hello, token))
         stack.push_async_callback(link.close)

@@ -1,6 +1,7 @@
 """Run services in very small virtual machines, and step into one when it fails.
 
-``attach`` enters a running guest from a program; see docs/python.md.
+``attach`` enters a running guest from a program; see docs/python.md. ``inspect`` looks at one, or at
+a dump file, without entering it; see docs/inspect.md.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from pathlib import Path
 
     from mizzen.control.guests import Guest
+    from mizzen.introspection.inspection import Inspection
 
 __version__ = "0.1.0"
 
@@ -23,3 +25,10 @@ def attach(
     from mizzen.control import guests  # noqa: PLC0415 - importing mizzen takes no time
 
     return guests.attach(target, tools=tools, guest_pid=guest_pid)
+
+
+def inspect(target: str | Path) -> AbstractContextManager[Inspection]:
+    """Look at a guest or a dump; see ``mizzen.control.inspect.inspect``, which is imported late."""
+    from mizzen.control import inspect as looking  # noqa: PLC0415 - as above
+
+    return looking.inspect(target)

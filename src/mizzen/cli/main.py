@@ -12,7 +12,18 @@ import cyclopts
 from mizzen import __version__
 from mizzen.model.errors import Failure, UsageError
 
-from . import attach, demo, doctor, incidents, machines, output, tools, watch
+from . import (
+    attach,
+    coredump,
+    demo,
+    doctor,
+    incidents,
+    inspect,
+    machines,
+    output,
+    tools,
+    watch,
+)
 
 app = cyclopts.App(
     name="mizzen",
@@ -24,6 +35,8 @@ app.command(demo.demo)
 app.command(machines.app)
 app.command(attach.attach)
 app.command(tools.app)
+app.command(inspect.inspect)
+app.command(coredump.coredump)
 app.command(watch.watch)
 app.command(incidents.app)
 app.command(doctor.doctor)

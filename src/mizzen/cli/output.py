@@ -25,6 +25,10 @@ console = Console(highlight=False, emoji=False)
 errors = Console(stderr=True, highlight=False, emoji=False)
 
 
+CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Control characters that JSON leaves as they are, and its way to write them."""
+
+
 def have_standard_streams() -> None:
     """Open what was closed, and print a question mark for what an encoding cannot say.
 
@@ -66,7 +70,8 @@ def tell(line: Text) -> None:
 def as_json(value: object) -> None:
     """Print a value as one JSON document."""
     encoded = msgspec.json.encode(value, enc_hook=str)
-    sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
+    text = msgspec.json.format(encoded, indent=2).decode()
+    sys.stdout.write(text.translate(CONTROLS) + "\n")
 
 
 def as_json_line(value: object) -> None:

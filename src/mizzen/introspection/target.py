@@ -49,22 +49,40 @@ def opened(pid: int, confine: Callable[[], None] = lambda: None) -> Iterator[Gue
     then on CAP_SYS_PTRACE is all that is needed.
     Raises Failure that says why it cannot be entered.
     """
-    what = f"cannot attach to pid {pid}"
+    process = _running(pid, f"cannot attach to pid {pid}")
+    with _alone(process), _found(f"cannot attach to pid {pid}", process, confine) as guest:
+        yield guest
+
+
+@contextmanager
+def looked_at(pid: int, confine: Callable[[], None] = lambda: None) -> Iterator[Guest]:
+    """Find the guest of a hypervisor to read its memory; others may be attached to it.
+
+    confine: as for ``opened``. Raises Failure that says why it cannot be looked at.
+    """
+    what = f"cannot look at pid {pid}"
+    with _found(what, _running(pid, what), confine) as guest:
+        yield guest
+
+
+def _running(pid: int, what: str) -> ProcessId:
     process = ProcessId(pid, start_time(pid))
     if not process.alive:
         raise Failure(what, "there is no such process", "see: mizzen machines list")
+    return process
+
+
+@contextmanager
+def _found(what: str, process: ProcessId, confine: Callable[[], None]) -> Iterator[Guest]:
     with ExitStack() as stack:
-        try:
+        with _explained(what):
             guest = _open(what, process, confine, stack)
-        except (PermissionError, ProcessLookupError, FileNotFoundError) as error:
-            raise _refused(what, error) from error
         yield guest
 
 
 def _open(what: str, process: ProcessId, confine: Callable[[], None], stack: ExitStack) -> Guest:
     pidfd = os.pidfd_open(process.pid)
     stack.callback(os.close, pidfd)
-    stack.enter_context(_alone(process))
     memories = [_memory(process.pid, mapping) for mapping in _mappings(process.pid)]
     for memory in memories:
         stack.callback(memory.close)
@@ -73,6 +91,14 @@ def _open(what: str, process: ProcessId, confine: Callable[[], None], stack: Exi
     if kernel is not None:
         return Guest(process, pidfd, kernel)
     raise _no_kernel(what, memories)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (PermissionError, ProcessLookupError, FileNotFoundError) as error:
+        raise _refused(what, error) from error
 
 
 def _mappings(pid: int) -> list[Mapping]:
@@ -129,12 +155,15 @@ def _alone(process: ProcessId) -> Iterator[None]:
 
     Nothing is left behind, and the lock goes with whoever holds it.
     """
-    with open(f"/proc/{process.pid}/maps", "rb") as file:  # noqa: PTH123 - it is no real file
+    what = f"cannot attach to pid {process.pid}"
+    with ExitStack() as stack:
+        with _explained(what):
+            file = stack.enter_context(Path(f"/proc/{process.pid}/maps").open("rb"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Failure(
-                f"cannot attach to pid {process.pid}",
+                what,
                 f"{_holder(os.fstat(file.fileno()).st_ino)} is attached to it already",
                 "leave that session first",
             ) from None

@@ -171,9 +171,9 @@ def boot(kernel_of, tmp_path):
     """Boot a guest of a test's own."""
     with contextlib.ExitStack() as stack:
 
-        def start(*more: str, wait: bool = True) -> Guest:
+        def start(*more: str, wait: bool = True, **shape: str) -> Guest:
             kernel = kernel_of("bookworm").path
             way = ready if wait else booted
-            return stack.enter_context(way(kernel, tmp_path / "guest", *more))
+            return stack.enter_context(way(kernel, tmp_path / "guest", *more, **shape))
 
         yield start

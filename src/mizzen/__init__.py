@@ -1,7 +1,7 @@
 """Run services in very small virtual machines, and step into one when it fails.
 
-``attach`` enters a running guest from a program; see docs/python.md. ``inspect`` looks at one, or at
-a dump file, without entering it; see docs/inspect.md.
+``attach`` enters a running guest from a program; see docs/python.md. ``inspect`` looks at one, or
+at a dump file, without entering it; see docs/inspect.md.
 """
 
 from __future__ import annotations

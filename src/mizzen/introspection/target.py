@@ -50,7 +50,8 @@ def opened(pid: int, confine: Callable[[], None] = lambda: None) -> Iterator[Gue
     Raises Failure that says why it cannot be entered.
     """
     process = _running(pid, f"cannot attach to pid {pid}")
-    with _alone(process), _found(f"cannot attach to pid {pid}", process, confine) as guest:
+    what = f"cannot attach to pid {pid}"
+    with _alone(process), _found(what, process, confine, writable=True) as guest:
         yield guest
 
 
@@ -61,7 +62,7 @@ def looked_at(pid: int, confine: Callable[[], None] = lambda: None) -> Iterator[
     confine: as for ``opened``. Raises Failure that says why it cannot be looked at.
     """
     what = f"cannot look at pid {pid}"
-    with _found(what, _running(pid, what), confine) as guest:
+    with _found(what, _running(pid, what), confine, writable=False) as guest:
         yield guest
 
 
@@ -73,24 +74,22 @@ def _running(pid: int, what: str) -> ProcessId:
 
 
 @contextmanager
-def _found(what: str, process: ProcessId, confine: Callable[[], None]) -> Iterator[Guest]:
+def _found(
+    what: str, process: ProcessId, confine: Callable[[], None], *, writable: bool
+) -> Iterator[Guest]:
     with ExitStack() as stack:
         with _explained(what):
-            guest = _open(what, process, confine, stack)
-        yield guest
-
-
-def _open(what: str, process: ProcessId, confine: Callable[[], None], stack: ExitStack) -> Guest:
-    pidfd = os.pidfd_open(process.pid)
-    stack.callback(os.close, pidfd)
-    memories = [_memory(process.pid, mapping) for mapping in _mappings(process.pid)]
-    for memory in memories:
-        stack.callback(memory.close)
-    confine()
-    kernel = image.find(memories)
-    if kernel is not None:
-        return Guest(process, pidfd, kernel)
-    raise _no_kernel(what, memories)
+            pidfd = os.pidfd_open(process.pid)
+            stack.callback(os.close, pidfd)
+            memories: list[Source] = []
+            for mapping in _mappings(process.pid):
+                memories.append(_memory(process.pid, mapping, writable=writable))
+                stack.callback(memories[-1].close)
+            confine()
+            kernel = image.find(memories)
+        if kernel is None:
+            raise _no_kernel(what, memories)
+        yield Guest(process, pidfd, kernel)
 
 
 @contextmanager
@@ -105,11 +104,11 @@ def _mappings(pid: int) -> list[Mapping]:
     return mappings.candidates(mappings.of_process(pid))[:CANDIDATES]
 
 
-def _memory(pid: int, mapping: Mapping) -> ProcessMemory | SharedMemory:
+def _memory(pid: int, mapping: Mapping, *, writable: bool) -> Source:
     """Map what is shared; read the rest, and what may not be mapped, through the process."""
     if mapping.shared and mapping.inode:
         try:
-            return SharedMemory(pid, mapping)
+            return SharedMemory(pid, mapping, writable=writable)
         except PermissionError:
             pass  # /proc/PID/map_files asks for more than process_vm_readv does
     return ProcessMemory(pid, mapping)

@@ -16,11 +16,16 @@ from .physical import Range, check_range
 class SharedMemory:
     """RAM as a file that this process maps; see ``Source``."""
 
-    def __init__(self, pid: int, mapping: Mapping) -> None:
-        """Open the file behind another process's mapping. Raises OSError as /proc does."""
-        self._file = os.open(_link(pid, mapping), os.O_RDWR | os.O_CLOEXEC)
+    def __init__(self, pid: int, mapping: Mapping, *, writable: bool = True) -> None:
+        """Open the file behind another process's mapping. Raises OSError as /proc does.
+
+        writable: whether it is opened for more than looking.
+        """
+        flags = os.O_RDWR if writable else os.O_RDONLY
+        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+        self._file = os.open(_link(pid, mapping), flags | os.O_CLOEXEC)
         try:
-            self._map = mmap.mmap(self._file, mapping.size, offset=mapping.offset)
+            self._map = mmap.mmap(self._file, mapping.size, offset=mapping.offset, access=access)
         except BaseException:
             os.close(self._file)
             raise

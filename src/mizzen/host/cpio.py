@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Entry:
 
     name: str
     mode: int
-    data: bytes = b""
+    data: bytes = field(default=b"", repr=False)
     uid: int = 0
     gid: int = 0
     device: tuple[int, int] = (0, 0)

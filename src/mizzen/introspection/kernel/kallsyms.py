@@ -27,7 +27,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 TOKENS = 256
@@ -90,9 +90,9 @@ class _Names:
 
     count: int
     start: int
-    data: bytes
-    markers: list[int]
-    tokens: list[bytes]
+    data: bytes = field(repr=False)
+    markers: list[int] = field(repr=False)
+    tokens: list[bytes] = field(repr=False)
 
     def expanded(self) -> list[bytes]:
         """Return type letter and name of each symbol, as far as they can be read."""
@@ -322,7 +322,7 @@ class _Addresses:
     base: what they count from; None if each counts from its own place, the first from ``place``.
     """
 
-    offsets: tuple[int, ...]
+    offsets: tuple[int, ...] = field(repr=False)
     base: int | None
     place: int = 0
     percpu: bool = False

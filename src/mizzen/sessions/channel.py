@@ -6,6 +6,7 @@ lying guest can spoil its own session and nothing else.
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -90,7 +91,8 @@ def read_hello(data: bytes) -> Hello:
     if error or pages != PAGES:
         step = printable(failed.split(b"\0")[0]) or "stage 2"
         hint = " (CONFIG_PROC_PAGE_MONITOR)" if "pagemap" in step else ""
-        raise Failure("cannot attach", f"{step}{hint} failed in the guest: error {error}")
+        reason = os.strerror(error) if 0 < error < 4096 else f"error {error}"
+        raise Failure("cannot attach", f"{step}{hint} failed in the guest: {reason}")
     return Hello(header * PAGE, pages_list * PAGE)
 
 

@@ -102,9 +102,11 @@ def printable(text: bytes) -> str:
     return "".join(c if c.isprintable() else " " for c in shown).strip()
 
 
-def spoiled() -> Failure:
-    """Return the failure for what an honest stage 2 never does."""
-    return Failure("the session is over", "the guest spoiled its channel")
+class Spoiled(Failure):
+    """What an honest stage 2 never does, if the memory is still its own."""
+
+    def __init__(self) -> None:
+        super().__init__("the session is over", "the guest spoiled its channel")
 
 
 class Channel:
@@ -144,7 +146,7 @@ class Channel:
             not 0 <= self._available <= RING_SIZE
             or not 0 <= self._written - self._taken <= RING_SIZE
         ):
-            raise spoiled()
+            raise Spoiled
 
     @property
     def guest_beat(self) -> int:
@@ -194,7 +196,7 @@ class Channel:
         while len(data) - position >= FRAME.size:
             kind, stream, size = FRAME.unpack_from(data, position)
             if size > FRAME_MAX:
-                raise spoiled()
+                raise Spoiled
             end = position + FRAME.size + size
             if end > len(data):
                 break

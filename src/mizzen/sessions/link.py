@@ -27,7 +27,7 @@ CLOSE_SECONDS = 5.0
 SPIN_SECONDS = 0.003
 PATIENCE = ((0.4, 0.001), (2.0, 0.005), (10.0, 0.02))
 """Pairs: up to how many seconds without anything to do we look how often, in seconds."""
-IDLE_SECONDS = 0.05
+IDLE_SECONDS = 0.1
 
 SESSION = 0
 """The number that frames of the session itself carry."""

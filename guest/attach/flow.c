@@ -49,6 +49,7 @@ static void hold(struct stream *stream, const char *data, size_t size) {
         void *memory = mmap(NULL, WINDOW, PROT_READ | PROT_WRITE, flags, -1, 0);
         if (memory == MAP_FAILED) {
             drop(stream);
+            took(stream, size);
             return;
         }
         stream->held = memory;
@@ -95,7 +96,11 @@ void flow_take(struct stream *stream, const struct iovec payload[2]) {
     }
     for (int i = 0; i < 2; i++) {
         size_t skipped = passed < payload[i].iov_len ? passed : payload[i].iov_len;
-        hold(stream, (char *)payload[i].iov_base + skipped, payload[i].iov_len - skipped);
+        size_t left = payload[i].iov_len - skipped;
+        if (stream->input < 0) /* there was no memory for the first piece */
+            took(stream, left);
+        else
+            hold(stream, (char *)payload[i].iov_base + skipped, left);
         passed -= skipped;
     }
 }

@@ -141,7 +141,7 @@ int link_patience(bool worked) {
         return 1000;
     if (idle < 2000000)
         return 5000;
-    return idle < 10000000 ? 20000 : 50000;
+    return idle < 10000000 ? 20000 : 100000;
 }
 
 /* Says that nothing more comes, and waits until the host has read all. */

@@ -6,6 +6,7 @@ lying guest can spoil its own session and nothing else.
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -90,7 +91,8 @@ def read_hello(data: bytes) -> Hello:
     if error or pages != PAGES:
         step = printable(failed.split(b"\0")[0]) or "stage 2"
         hint = " (CONFIG_PROC_PAGE_MONITOR)" if "pagemap" in step else ""
-        raise Failure("cannot attach", f"{step}{hint} failed in the guest: error {error}")
+        reason = os.strerror(error) if 0 < error < 4096 else f"error {error}"
+        raise Failure("cannot attach", f"{step}{hint} failed in the guest: {reason}")
     return Hello(header * PAGE, pages_list * PAGE)
 
 
@@ -100,9 +102,11 @@ def printable(text: bytes) -> str:
     return "".join(c if c.isprintable() else " " for c in shown).strip()
 
 
-def spoiled() -> Failure:
-    """Return the failure for what an honest stage 2 never does."""
-    return Failure("the session is over", "the guest spoiled its channel")
+class Spoiled(Failure):
+    """What an honest stage 2 never does, if the memory is still its own."""
+
+    def __init__(self) -> None:
+        super().__init__("the session is over", "the guest spoiled its channel")
 
 
 class Channel:
@@ -142,7 +146,7 @@ class Channel:
             not 0 <= self._available <= RING_SIZE
             or not 0 <= self._written - self._taken <= RING_SIZE
         ):
-            raise spoiled()
+            raise Spoiled
 
     @property
     def guest_beat(self) -> int:
@@ -192,7 +196,7 @@ class Channel:
         while len(data) - position >= FRAME.size:
             kind, stream, size = FRAME.unpack_from(data, position)
             if size > FRAME_MAX:
-                raise spoiled()
+                raise Spoiled
             end = position + FRAME.size + size
             if end > len(data):
                 break

@@ -14,7 +14,7 @@ from mizzen.introspection.memory.physical import BadAddress
 from mizzen.introspection.target import Guest
 from mizzen.model.errors import Failure
 
-from .channel import Channel, Frame, FrameType, printable
+from .channel import Channel, Frame, FrameType, Spoiled, printable
 from .fate import Vitals
 from .stream import Stream
 
@@ -27,7 +27,7 @@ CLOSE_SECONDS = 5.0
 SPIN_SECONDS = 0.003
 PATIENCE = ((0.4, 0.001), (2.0, 0.005), (10.0, 0.02))
 """Pairs: up to how many seconds without anything to do we look how often, in seconds."""
-IDLE_SECONDS = 0.05
+IDLE_SECONDS = 0.1
 
 SESSION = 0
 """The number that frames of the session itself carry."""
@@ -128,8 +128,17 @@ class Link:
                 if self._step():
                     self._active = time.monotonic()
                 await self._sleep()
+        except Spoiled as error:  # or somebody else has the memory by now
+            self._fail(self._reason(error) or error)
         except (Failure, BadAddress, OSError) as error:
             self._fail(error)
+
+    def _reason(self, otherwise: Failure | None) -> Failure | None:
+        """Return why the guest stopped, if that can be seen."""
+        reason = self._vitals.reason()
+        if reason is None and not self._channel.there:
+            reason = "the guest has rebooted"
+        return otherwise if reason is None else Failure("the session is over", reason)
 
     def _step(self) -> bool:
         """Take what has come, and send what could not be sent; whether there was anything."""
@@ -172,16 +181,16 @@ class Link:
         silent = now - self._lively
         if silent < QUIET_SECONDS:
             return
-        reason = self._vitals.reason()
-        if reason is None and not self._channel.there:
-            reason = "the guest has rebooted"
-        if reason is None and silent > SILENT_SECONDS:
-            reason = (
+        lost = None
+        if silent > SILENT_SECONDS:
+            lost = Failure(
+                "the session is over",
                 f"the guest has not answered for {SILENT_SECONDS:.0f} s:"
-                " paused, hung or out of memory"
+                " paused, hung or out of memory",
             )
-        if reason is not None:
-            raise Failure("the session is over", reason)
+        failure = self._reason(lost)
+        if failure is not None:
+            raise failure
 
     async def _sleep(self) -> None:
         idle = time.monotonic() - self._active

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mizzen.model.errors import Failure, UsageError
 
-from .channel import FRAME_MAX, spoiled
+from .channel import FRAME_MAX, Spoiled
 
 STRINGS_MAX = 1024
 PATH_MAX = 4095
@@ -59,7 +59,7 @@ def setup(guest_pid: int | None, share: int) -> bytes:
 def read_ready(payload: bytes) -> Ready:
     """Return what READY tells. Raises Failure if that is nothing."""
     if len(payload) != _READY.size:
-        raise spoiled()
+        raise Spoiled
     available, can, _ = _READY.unpack(payload)
     return Ready(available, bool(can & 1), bool(can & 2))
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from mizzen.model.errors import Failure
 
-from .channel import FRAME_MAX, FrameType, printable, spoiled
+from .channel import FRAME_MAX, FrameType, Spoiled, printable
 from .link import Link
 from .stream import Stream
 
@@ -71,7 +71,7 @@ class Requests:
         while len(self._pending) >= LEAST:
             size = int.from_bytes(self._pending[:4], "little")
             if not LEAST <= size <= FRAME_MAX:
-                raise spoiled()
+                raise Spoiled
             if len(self._pending) < size:
                 return
             request = bytes(self._pending[:size])

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mizzen.model.errors import Failure
 
-from .channel import FRAME_MAX, WINDOW, Frame, FrameType, printable, spoiled
+from .channel import FRAME_MAX, WINDOW, Frame, FrameType, Spoiled, printable
 
 DATA = frozenset({FrameType.OUTPUT, FrameType.ERRORS})
 ONCE = frozenset({FrameType.READY, FrameType.OUTPUT_END, FrameType.ERRORS_END})
@@ -148,11 +148,11 @@ class Stream:
         if kind == FrameType.CREDIT and len(payload) == 4:
             self._credit += int.from_bytes(payload, "little")
             if self._credit > WINDOW:
-                raise spoiled()
+                raise Spoiled
             return
         if kind in DATA:
             if self._waiting + self._owed + len(payload) > WINDOW:
-                raise spoiled()
+                raise Spoiled
             self._keep(kind, payload)
         elif kind in ONCE and kind not in self._seen:
             self._seen.add(kind)
@@ -161,7 +161,7 @@ class Stream:
             self.over = True
             self._frames.append((kind, payload))
         else:
-            raise spoiled()
+            raise Spoiled
         self.wake()
 
     def wake(self) -> None:

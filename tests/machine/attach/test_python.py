@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
+import subprocess
 import textwrap
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -143,6 +146,21 @@ def test_a_port_is_reached_without_the_guests_network(guest, web):
                 assert answer.endswith(b"hello\n")
 
     inside(guest, test)
+
+
+def test_the_command_forwards_ports_until_it_is_interrupted(guest, web):
+    with subprocess.Popen(
+        guest.arguments(options=("--forward", "0:80")),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=guest.environment,
+    ) as session:
+        place, _, rest = session.stderr.readline().decode().partition(" ")
+        assert rest == f"leads to port 80 of {guest.target.replace(':', ' ')}\n"
+        with urllib.request.urlopen(f"http://{place}/") as page:
+            assert page.read() == b"hello\n"
+        session.send_signal(signal.SIGINT)
+        assert session.wait(60) == 130
 
 
 def test_an_interrupted_program_leaves_the_guest_as_it_was(guest):

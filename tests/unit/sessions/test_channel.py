@@ -134,5 +134,11 @@ def test_any_hello_is_read_or_refused(hello):
         channel.read_hello(hello)
 
 
+def test_a_hello_that_tells_of_a_failure_names_what_the_kernel_lacks():
+    hello = channel.HELLO.pack(2, channel.PAGES, b"/proc/self/pagemap", 0, 0)
+    with pytest.raises(Failure, match=r"CONFIG_PROC_PAGE_MONITOR.*No such file"):
+        channel.read_hello(hello)
+
+
 def test_what_the_guest_says_cannot_play_tricks_on_a_terminal():
     assert channel.printable(b"no\x1b[2J\nroom\xff") == "no [2J room\ufffd"

@@ -191,6 +191,16 @@ def test_a_guest_whose_channel_has_gone_has_rebooted(monkeypatch):
     run(test)
 
 
+def test_memory_that_somebody_else_has_by_now_means_a_reboot():
+    async def test(guest, opened, writer):
+        stream = await opened.open(FrameType.RUN, b"", "cannot run")
+        guest.kernel.memory.data[:4096] = b"\xaa" * 4096
+        with pytest.raises(Failure, match="rebooted"):
+            await stream.receive()
+
+    run(test)
+
+
 def test_an_idle_link_sleeps():
     async def test(guest, opened, writer):
         opened._active = time.monotonic() - 60

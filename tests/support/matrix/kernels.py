@@ -1,0 +1,93 @@
+"""The matrix's kernels, by name: Debian's packages, and ones built from Debian's sources."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from mizzen.builders import apt
+from mizzen.builders.cache import keep, workshop
+from mizzen.builders.kernel import debian_kernel
+from mizzen.host.paths import Folders
+from mizzen.model.progress import silent
+
+from .sources import Built, Trees
+
+CLOUD = "linux-image-cloud-amd64"
+GENERIC = "linux-image-amd64"
+RT = "linux-image-rt-amd64"
+
+WHOLE = ("bookworm", "trixie")
+"""Suites whose cloud kernel other tests have too, modules and all."""
+
+SIX_ONE = ("bookworm", "linux-source-6.1")
+SIX_TWELVE = ("trixie", "linux-source-6.12")
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """A kernel package that a suite's metapackage leads to."""
+
+    suite: str
+    metapackage: str
+
+
+STOCK = {
+    f"{version} {flavour}": Stock(suite, metapackage)
+    for version, suite in (
+        ("5.10", "bullseye"),
+        ("6.1", "bookworm"),
+        ("6.12", "trixie"),
+        ("7.2", "forky"),
+        ("7.3", "trixie-backports"),
+    )
+    for flavour, metapackage in (("cloud", CLOUD), ("generic", GENERIC), ("rt", RT))
+}
+
+BUILT = {
+    "6.12 small": Built(*SIX_TWELVE, ("common", "small")),
+    "6.12 no KALLSYMS_ALL": Built(*SIX_TWELVE, ("common", "small", "no-kallsyms-all")),
+    "6.12 no MODULES": Built(*SIX_TWELVE, ("common", "small", "no-modules")),
+    "6.12 no DEVTMPFS": Built(*SIX_TWELVE, ("common", "small", "no-devtmpfs")),
+    "6.12 no PTI": Built(*SIX_TWELVE, ("common", "small", "no-pti")),
+    "6.12 no KALLSYMS": Built(*SIX_TWELVE, ("common", "small", "no-kallsyms")),
+    "6.12 tiny": Built(*SIX_TWELVE, ("common",)),
+    "6.1 no KALLSYMS_ALL": Built(*SIX_ONE, ("common", "small", "no-kallsyms-all")),
+}
+
+KERNELS: dict[str, Stock | Built] = {**STOCK, **BUILT}
+
+
+async def fetch(folders: Folders, stock: Stock) -> Path:
+    """Return a stock kernel's vmlinuz, downloading its package the first time."""
+    if stock.metapackage == CLOUD and stock.suite in WHOLE:
+        return (await debian_kernel(folders, silent, stock.suite)).path
+    kind = folders.cache / "matrix-stock"
+    place = kind / f"{stock.suite}-{stock.metapackage}"
+    if place.is_file():
+        return place
+    what = f"cannot fetch {stock.metapackage} of Debian {stock.suite}"
+    async with workshop(kind, what) as temporary:
+        async with apt.archive(folders, silent, stock.suite) as archive:
+            package = await _package(archive, stock.metapackage)
+            debian = await apt.download(archive, package, temporary, silent)
+        subprocess.run(["dpkg-deb", "-x", debian, temporary / "root"], check=True)
+        (image,) = (temporary / "root").rglob("vmlinuz*")
+        return keep(image, place)
+
+
+async def _package(archive: apt.Archive, name: str) -> str:
+    """Follow a metapackage to what holds its kernel: since 7.2, linux-image is one as well."""
+    for prefix in ("linux-image-", "linux-binary-"):
+        depends = (await apt.field(archive, name, "Depends")).replace(",", " ").split()
+        name = next((word for word in depends if word.startswith(prefix)), name)
+    return name
+
+
+async def get(folders: Folders, trees: Trees, name: str) -> Path:
+    """Return the bzImage of a kernel, fetched or built the first time."""
+    kernel = KERNELS[name]
+    if isinstance(kernel, Stock):
+        return await fetch(folders, kernel)
+    return await trees.built(kernel)

@@ -1,0 +1,193 @@
+"""A guest of the matrix in a QEMU that knows nothing of Mizzen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from console import Console
+
+from mizzen.host import cpio
+from mizzen.host.tsc import measure_khz
+
+from .cases import Case
+
+BOOT_SECONDS = 240
+ATTACH_SECONDS = 200
+OLD_QEMU = 8
+"""Below this major version, TCG spoils the flags behind cmpxchg16b; see docs/attach.md."""
+
+SHELL = "stty -echo 2>/dev/null; echo ready; exec sh -i"
+INIT = f"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin PS1=
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+exec setsid sh -c 'exec </dev/ttyS0 >/dev/ttyS0 2>&1; {SHELL}'
+""".encode()
+WARNINGS = "dmesg -r | grep '^<[0-4]>' | grep -v rcu_tasks_wait_gp"
+"""What the kernel complains of; of its grace periods it does when it was paused for long."""
+
+FAULTS = f"{WARNINGS} | grep -E 'BUG|Oops|WARNING|general protection|stall|hung|soft lockup'"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A disk to boot into. modules: what the initramfs loads to reach it, in order."""
+
+    disk: Path
+    modules: tuple[tuple[str, bytes], ...]
+
+    def init(self) -> bytes:
+        """Return an initramfs's program that hands over to the disk's own init."""
+        load = "\n".join(f"insmod /modules/{name}.ko" for name, _ in self.modules)
+        return f"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t devtmpfs dev /dev
+{load}
+mount -t erofs -o ro /dev/vda /lower
+mount -t tmpfs upper /upper
+mkdir /upper/data /upper/work
+mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work root /root
+mount --move /dev /root/dev
+exec switch_root /root /sbin/init
+""".encode()
+
+
+@dataclass
+class Guest:
+    """A running guest. seconds: until the first attach said something."""
+
+    process: subprocess.Popen[bytes]
+    console: Console
+    folder: Path
+    case: Case
+
+    def attach(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a command in it with ``mizzen attach``."""
+        target = f"pid:{self.process.pid}"
+        return subprocess.run(
+            [sys.executable, "-m", "mizzen", "attach", target, "--", *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={
+                **os.environ,
+                "MIZZEN_STATE": str(self.folder / "state"),
+                "MIZZEN_RUNTIME": str(self.folder / "run"),
+            },
+            timeout=ATTACH_SECONDS,
+            check=False,
+        )
+
+
+def initramfs(path: Path, root: Root | None) -> None:
+    """Write an initramfs with busybox; device nodes are there for kernels without devtmpfs."""
+    nodes = (("console", 5, 1), ("ttyS0", 4, 64), ("null", 1, 3), ("zero", 1, 5), ("vda", 254, 0))
+    folders = ("bin", "proc", "sys", "dev", "tmp", "root", "lower", "upper", "modules")
+    entries = [
+        *map(cpio.directory, folders),
+        cpio.file("bin/busybox", Path(shutil.which("busybox") or "").read_bytes(), 0o755),
+        cpio.link("bin/sh", "busybox"),
+        cpio.file("init", root.init() if root else INIT, 0o755),
+        *(
+            cpio.Entry(f"dev/{name}", stat.S_IFCHR | 0o600, device=(major, minor))
+            for name, major, minor in nodes
+        ),
+        *(
+            cpio.file(f"modules/{name}.ko", content)
+            for name, content in (root.modules if root else ())
+        ),
+    ]
+    path.write_bytes(b"".join(cpio.archive(entries)))
+
+
+def parameters(case: Case, qemu: int, tsc_khz: int) -> str:
+    """Return a guest's kernel parameters."""
+    words = ["console=ttyS0 quiet panic=-1 reboot=t tsc=reliable", f"tsc_early_khz={tsc_khz}"]
+    if qemu < OLD_QEMU:
+        words.append("clearcpuid=141")
+    return " ".join(filter(None, (*words, case.parameters)))
+
+
+def memory(case: Case, folder: Path) -> tuple[str, ...]:
+    """Return QEMU's options for RAM that is held in the case's way."""
+    size = f"{case.memory}M"
+    objects = {
+        "anonymous": "",
+        "shared file": f"memory-backend-file,id=ram,size={size},share=on,mem-path=/dev/shm",
+        "memfd": f"memory-backend-memfd,id=ram,size={size},share=on",
+        "disk file": f"memory-backend-file,id=ram,size={size},share=on,mem-path={folder}",
+    }
+    backend = objects[case.backing]
+    machine = {"microvm": "microvm,rtc=on"}.get(case.machine, case.machine)
+    if not backend:
+        return ("-M", machine, "-m", size)
+    return ("-M", f"{machine},memory-backend=ram", "-m", size, "-object", backend)
+
+
+def arguments(case: Case, kernel: Path, folder: Path, root: Root | None) -> list[str]:
+    """Return the command line of a case's QEMU, but for its console."""
+    device = "virtio-blk-device" if case.machine == "microvm" else "virtio-blk-pci"
+    drive = (
+        f"driver=raw,node-name=root,read-only=on,file.driver=file,file.filename={root.disk}"
+        if root
+        else ""
+    )
+    return [
+        "qemu-system-x86_64",
+        *memory(case, folder),
+        *("-accel", "tcg,tb-size=64", "-cpu", case.processor, "-smp", str(case.vcpus)),
+        *("-kernel", str(kernel), "-initrd", str(folder / "initramfs")),
+        *("-nodefaults", "-no-reboot", "-display", "none"),
+        *(("-blockdev", drive, "-device", f"{device},drive=root") if root else ()),
+    ]
+
+
+def qemu_version() -> str:
+    """Return QEMU's version, such as 7.2.22."""
+    shown = subprocess.run(
+        ["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    found = re.search(r"version (\d+[\d.]*)", shown)
+    assert found is not None, shown
+    return found[1]
+
+
+@contextlib.contextmanager
+def booted(case: Case, kernel: Path, root: Root | None = None) -> Iterator[Guest]:
+    """Boot a case's guest up to the shell on its console."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        initramfs(folder / "initramfs", root)
+        here, there = map(stack.enter_context, socket.socketpair())
+        append = parameters(case, int(qemu_version().split(".")[0]), measure_khz())
+        channel = f"socket,id=console,fd={there.fileno()}"
+        process = subprocess.Popen(
+            [
+                *arguments(case, kernel, folder, root),
+                *("-append", append, "-chardev", channel, "-serial", "chardev:console"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[there.fileno()],
+        )
+        there.close()
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        guest = Guest(process, Console(here), folder, case)
+        guest.console.wait_for("ready", BOOT_SECONDS)
+        guest.console.run("true")
+        yield guest

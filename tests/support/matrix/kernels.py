@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mizzen.builders import apt
 from mizzen.builders.cache import keep, workshop
 from mizzen.builders.kernel import debian_kernel
 from mizzen.host.paths import Folders
+from mizzen.host.process import run
 from mizzen.model.progress import silent
 
 from .sources import Built, Trees
@@ -72,7 +72,7 @@ async def fetch(folders: Folders, stock: Stock) -> Path:
         async with apt.archive(folders, silent, stock.suite) as archive:
             package = await _package(archive, stock.metapackage)
             debian = await apt.download(archive, package, temporary, silent)
-        subprocess.run(["dpkg-deb", "-x", debian, temporary / "root"], check=True)
+        await run("dpkg-deb", "-x", debian, temporary / "root", what=what)
         (image,) = (temporary / "root").rglob("vmlinuz*")
         return keep(image, place)
 
@@ -85,9 +85,8 @@ async def _package(archive: apt.Archive, name: str) -> str:
     return name
 
 
-async def get(folders: Folders, trees: Trees, name: str) -> Path:
-    """Return the bzImage of a kernel, fetched or built the first time."""
-    kernel = KERNELS[name]
+async def get(folders: Folders, trees: Trees, kernel: Stock | Built) -> Path:
+    """Return a kernel's bzImage, fetched or built the first time."""
     if isinstance(kernel, Stock):
         return await fetch(folders, kernel)
     return await trees.built(kernel)

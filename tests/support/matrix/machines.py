@@ -11,6 +11,8 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,30 +68,55 @@ exec switch_root /root /sbin/init
 """.encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """How ``mizzen attach`` ended. seconds: until its command said something, or it ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
 @dataclass
 class Guest:
-    """A running guest. seconds: until the first attach said something."""
+    """A running guest."""
 
     process: subprocess.Popen[bytes]
     console: Console
     folder: Path
-    case: Case
 
-    def attach(self, *command: str) -> subprocess.CompletedProcess[bytes]:
+    def attach(self, *command: str) -> Attached:
         """Run a command in it with ``mizzen attach``."""
         target = f"pid:{self.process.pid}"
-        return subprocess.run(
-            [sys.executable, "-m", "mizzen", "attach", target, "--", *command],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={
-                **os.environ,
-                "MIZZEN_STATE": str(self.folder / "state"),
-                "MIZZEN_RUNTIME": str(self.folder / "run"),
-            },
-            timeout=ATTACH_SECONDS,
-            check=False,
-        )
+        environment = {
+            **os.environ,
+            "MIZZEN_STATE": str(self.folder / "state"),
+            "MIZZEN_RUNTIME": str(self.folder / "run"),
+        }
+        began = time.monotonic()
+        with (
+            tempfile.TemporaryFile() as complaints,
+            subprocess.Popen(
+                [sys.executable, "-m", "mizzen", "attach", target, "--", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                env=environment,
+            ) as running,
+        ):
+            assert running.stdout is not None
+            killer = threading.Timer(ATTACH_SECONDS, running.kill)
+            killer.start()
+            first = running.stdout.readline()
+            seconds = time.monotonic() - began
+            rest = running.stdout.read()
+            status = running.wait()
+            killer.cancel()
+            killer.join()
+            complaints.seek(0)
+            stderr = complaints.read().decode(errors="replace")
+        return Attached(status, (first + rest).decode(errors="replace"), stderr, seconds)
 
 
 def initramfs(path: Path, root: Root | None) -> None:
@@ -187,7 +214,7 @@ def booted(case: Case, kernel: Path, root: Root | None = None) -> Iterator[Guest
         there.close()
         stack.callback(process.wait)
         stack.callback(process.kill)
-        guest = Guest(process, Console(here), folder, case)
+        guest = Guest(process, Console(here), folder)
         guest.console.wait_for("ready", BOOT_SECONDS)
         guest.console.run("true")
         yield guest

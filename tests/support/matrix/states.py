@@ -23,11 +23,9 @@ class State:
 STATES = {
     "idle": State(),
     "idle for minutes": State(settle=IDLE_SECONDS),
-    "busy": State(
-        prepare="for i in $(seq {vcpus}); do (while :; do :; done) & done 2>/dev/null; echo begun"
-    ),
+    "busy": State(prepare="(for i in $(seq {vcpus}); do (while :; do :; done) & done)"),
     "out of memory": State(
-        prepare="echo -1000 >/proc/self/oom_score_adj;"
+        prepare="dmesg -n 1; echo -1000 >/proc/self/oom_score_adj;"
         " (while :; do sh -c 'echo 1000 >/proc/self/oom_score_adj; exec tail /dev/zero'; done)"
         " 2>/dev/null & until dmesg | grep -q 'Out of memory'; do sleep 1; done",
         noisy=True,

@@ -1,0 +1,78 @@
+"""Attach works on every kernel, machine and guest of the matrix, or names what prevents it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+from matrix.cases import PAIRS, Case
+from matrix.kernels import STOCK
+from matrix.machines import FAULTS, WARNINGS, Guest, booted, qemu_version
+from matrix.states import STATES
+
+from matrix import results
+from mizzen import __version__
+
+pytestmark = pytest.mark.machine
+
+
+@pytest.fixture
+def guest(case: Case, kernel_named, debian_root):
+    root = debian_root(STOCK[case.kernel].suite) if case.state == "Debian with systemd" else None
+    with booted(case, kernel_named(case.kernel), root) as running:
+        yield running
+
+
+@dataclass
+class Outcome:
+    """What the test has found so far; it is kept also when the test fails."""
+
+    words: str = "fails: the guest does not boot"
+    release: str = ""
+    seconds: float | None = None
+
+
+@pytest.fixture
+def outcome(case: Case, store):
+    found = Outcome()
+    yield found
+    row = results.row(
+        case,
+        outcome=found.words,
+        release=found.release,
+        seconds=found.seconds,
+        pairs=case in PAIRS,
+        date=datetime.now(UTC).date().isoformat(),
+        mizzen=__version__,
+        qemu=qemu_version(),
+    )
+    store.add(case.name, row)
+
+
+def test_attach(case: Case, outcome: Outcome, guest: Guest):
+    state = STATES[case.state]
+    outcome.release = guest.console.run("uname -r")
+    guest.console.run(state.prepare.format(vcpus=case.vcpus) or "true")
+    time.sleep(state.settle)  # to be idle is the state itself
+    complaints = FAULTS if state.noisy else WARNINGS
+    before = guest.console.run(complaints)
+
+    entered = guest.attach("sh", "-c", "uname -r; cat /proc/version >/dev/null; exit 7")
+    outcome.words = f"fails: {entered.stderr or entered}"
+    if case.refusal:
+        assert entered.status == 1
+        assert case.refusal in entered.stderr
+        assert entered.stderr.count("\n") == 1
+        outcome.words = f"{results.REFUSED}: {case.refusal}"
+    else:
+        assert (entered.status, entered.stdout) == (7, f"{outcome.release}\n"), entered.stderr
+        outcome.words = "fails: the guest does not answer afterwards"
+        assert guest.console.run("echo alive") == "alive"
+        again = guest.attach("sh", "-c", "exit 3")
+        outcome.words = f"fails the second time: {again.stderr or again}"
+        assert again.status == 3, again.stderr
+        outcome.words = "fails: the guest complains"
+        assert guest.console.run(complaints) == before
+        outcome.words, outcome.seconds = results.WORKS, entered.seconds

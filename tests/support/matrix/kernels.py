@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from mizzen.builders.cache import keep, workshop
 from mizzen.builders.kernel import debian_kernel
 from mizzen.host.paths import Folders
 from mizzen.host.process import run
+from mizzen.model.errors import Failure
 from mizzen.model.progress import silent
 
 from .sources import Built, Trees
@@ -23,6 +26,9 @@ WHOLE = ("bookworm", "trixie")
 
 SIX_ONE = ("bookworm", "linux-source-6.1")
 SIX_TWELVE = ("trixie", "linux-source-6.12")
+
+
+NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ async def fetch(folders: Folders, stock: Stock) -> Path:
     async with workshop(kind, what) as temporary:
         async with apt.archive(folders, silent, stock.suite) as archive:
             package = await _package(archive, stock.metapackage)
-            debian = await apt.download(archive, package, temporary, silent)
+            debian = await _download(archive, package, temporary)
         await run("dpkg-deb", "-x", debian, temporary / "root", what=what)
         (image,) = (temporary / "root").rglob("vmlinuz*")
         return keep(image, place)
@@ -83,6 +89,31 @@ async def _package(archive: apt.Archive, name: str) -> str:
         depends = (await apt.field(archive, name, "Depends")).replace(",", " ").split()
         name = next((word for word in depends if word.startswith(prefix)), name)
     return name
+
+
+async def _download(archive: apt.Archive, package: str, into: Path) -> Path:
+    """Download a package, or an older build where the mirror lists it and does not have it.
+
+    Mirrors drop files of suites that only the security team still builds for.
+    """
+    try:
+        return await apt.download(archive, package, into, silent)
+    except Failure:
+        like = re.compile(NUMBER.sub(r"\\d+", re.escape(package)))
+        listed = await run(
+            *("apt-cache", "pkgnames", "linux-image-"),
+            what=f"cannot find an older {package}",
+            env={"APT_CONFIG": str(archive.config)},
+        )
+        builds = [name for name in listed.text.split() if like.fullmatch(name)]
+        for name in sorted(builds, key=_version, reverse=True):
+            with contextlib.suppress(Failure):
+                return await apt.download(archive, name, into, silent)
+        raise
+
+
+def _version(package: str) -> list[int]:
+    return [int(number) for number in NUMBER.findall(package)]
 
 
 async def get(folders: Folders, trees: Trees, kernel: Stock | Built) -> Path:

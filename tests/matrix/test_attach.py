@@ -54,7 +54,9 @@ def outcome(case: Case, store):
 def test_attach(case: Case, outcome: Outcome, guest: Guest):
     state = STATES[case.state]
     outcome.release = guest.console.run("uname -r")
-    guest.console.run(state.prepare.format(vcpus=case.vcpus) or "true")
+    outcome.words = "fails: the guest is not brought into its state"
+    prepare = state.prepare.format(vcpus=case.vcpus)
+    assert guest.console.run(f"{prepare} && echo prepared").endswith("prepared")
     time.sleep(state.settle)  # to be idle is the state itself
     complaints = FAULTS if state.noisy else WARNINGS
     before = guest.console.run(complaints)

@@ -14,6 +14,8 @@ MEMORY = (128, 1024, 5120)
 """MiB; above some 3 GiB, RAM lies around a hole below 4 GiB."""
 
 BACKINGS = ("anonymous", "shared file", "memfd", "disk file")
+"""Besides there is "two memfds": two NUMA nodes with half of RAM each."""
+
 PROCESSORS = ("max", "max,la57=off", "max,smep=off,smap=off", "qemu64")
 """-cpu. ``max`` has five levels of page tables, SMEP and SMAP. No model has IBT under TCG."""
 
@@ -78,6 +80,7 @@ OTHERS = (
     *(Case(name) for name in STOCK),
     *(Case(name, refusal=REFUSALS.get(name, "")) for name in BUILT),
     *(Case(name, parameters="pti=on") for name in ("5.10 cloud", "6.1 cloud", "6.12 cloud")),
+    *(Case(name, "q35", memory=1024, backing="two memfds") for name in ("6.1 cloud", "7.3 cloud")),
     *(
         replace(Case(name, state=state), memory=1024 if state == "Debian with systemd" else 256)
         for state in STATES

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from console import Console
@@ -150,17 +151,23 @@ def parameters(case: Case, qemu: int, tsc_khz: int) -> str:
 
 def memory(case: Case, folder: Path) -> tuple[str, ...]:
     """Return QEMU's options for RAM that is held in the case's way."""
-    size = f"{case.memory}M"
-    objects = {
-        "anonymous": "",
-        "shared file": f"memory-backend-file,id=ram,size={size},share=on,mem-path=/dev/shm",
-        "memfd": f"memory-backend-memfd,id=ram,size={size},share=on",
-        "disk file": f"memory-backend-file,id=ram,size={size},share=on,mem-path={folder}",
-    }
-    backend = objects[case.backing]
     machine = {"microvm": "microvm,rtc=on"}.get(case.machine, case.machine)
-    if not backend:
+    size = f"{case.memory}M"
+    if case.backing == "anonymous":
         return ("-M", machine, "-m", size)
+    if case.backing == "two memfds":
+        half = f"size={case.memory // 2}M,share=on"
+        nodes = (
+            ("-object", f"memory-backend-memfd,id={name},{half}", "-numa", f"node,memdev={name}")
+            for name in ("lower", "upper")
+        )
+        return ("-M", machine, "-m", size, *chain.from_iterable(nodes))
+    backend = {
+        "shared file": "memory-backend-file,mem-path=/dev/shm",
+        "memfd": "memory-backend-memfd",
+        "disk file": f"memory-backend-file,mem-path={folder}/ram",
+    }[case.backing]
+    backend += f",id=ram,size={size},share=on"
     return ("-M", f"{machine},memory-backend=ram", "-m", size, "-object", backend)
 
 

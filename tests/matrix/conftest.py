@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from matrix.cases import CASES, PAIRS, Case
-from matrix.kernels import KERNELS, SIX_ONE
-from matrix.machines import Root
+from matrix.cases import CASES, PAIRS, UEFI, Case
+from matrix.kernels import KERNELS, SIX_ONE, Stock
+from matrix.machines import Files
 from matrix.results import Store
 from matrix.sources import Built, Trees
+from matrix.states import SYSTEMD
 
 from matrix import kernels, results, roots
 from mizzen.host.paths import Folders
@@ -50,18 +51,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def kernel_named(cache: Folders, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Path]]:
-    """The bzImage of a kernel."""
+def files_of(cache: Folders, request: pytest.FixtureRequest) -> Iterator[Callable[[Case], Files]]:
+    """What a case boots from, fetched or built when it is first asked for."""
     known = {**KERNELS, **given(request.config)}
     with ExitStack() as stack:
         trees = Trees(cache, stack)
-        yield lambda name: asyncio.run(kernels.get(cache, trees, known[name]))
 
+        async def get(case: Case) -> Files:
+            kernel = known[case.kernel]
+            uefi = case.machine == UEFI
+            systemd = case.state == SYSTEMD and isinstance(kernel, Stock)
+            return Files(
+                await kernels.get(cache, trees, kernel),
+                firmware=await kernels.firmware(cache) if uefi else None,
+                root=await roots.get(cache, kernel.suite) if systemd else None,
+            )
 
-@pytest.fixture(scope="session")
-def debian_root(cache: Folders) -> Callable[[str], Root]:
-    """A Debian system's disk, and how a suite's kernel reaches it."""
-    return lambda suite: asyncio.run(roots.get(cache, suite))
+        yield lambda case: asyncio.run(get(case))
 
 
 @pytest.fixture(scope="session")

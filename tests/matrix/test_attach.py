@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import pytest
 from matrix.cases import PAIRS, Case
-from matrix.kernels import STOCK
 from matrix.machines import FAULTS, WARNINGS, Guest, booted, qemu_version
 from matrix.states import STATES
 
@@ -19,9 +18,8 @@ pytestmark = pytest.mark.machine
 
 
 @pytest.fixture
-def guest(case: Case, kernel_named, debian_root):
-    root = debian_root(STOCK[case.kernel].suite) if case.state == "Debian with systemd" else None
-    with booted(case, kernel_named(case.kernel), root) as running:
+def guest(case: Case, files_of):
+    with booted(case, files_of(case)) as running:
         yield running
 
 

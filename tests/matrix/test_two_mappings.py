@@ -61,10 +61,10 @@ not yet touched. The words that follow are mapped in turn, each below the one be
 
 
 @pytest.fixture(scope="module")
-def dump(kernel_named) -> Iterator[tuple[Path, str]]:
+def dump(files_of) -> Iterator[tuple[Path, str]]:
     """The RAM of a guest of 5 GiB, in a file with holes, and its kernel's release."""
     case = Case("6.12 cloud", memory=SIZE >> 20, backing="disk file")
-    with booted(case, kernel_named(case.kernel)) as guest:
+    with booted(case, files_of(case)) as guest:
         release = guest.console.run("uname -r")
         guest.process.send_signal(signal.SIGSTOP)
         yield guest.folder / "ram", release

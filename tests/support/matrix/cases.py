@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 
 from . import pairwise
 from .kernels import BUILT, STOCK
-from .states import STATES
+from .states import STATES, SYSTEMD
 
 MACHINES = ("microvm", "q35", "pc")
+UEFI = "q35 UEFI"
+EDGES = (("pc", 3500), ("pc", 3584), ("q35", 2800), ("q35", 2816), ("microvm", 3584))
+"""MiB up to which each machine of QEMU has RAM in one piece, and a little more (hw/i386)."""
+
 VCPUS = (1, 2, 8)
 MEMORY = (128, 1024, 5120)
 """MiB; above some 3 GiB, RAM lies around a hole below 4 GiB."""
@@ -74,15 +78,23 @@ PAIRS = tuple(
 )
 """What CI tries: every two choices meet."""
 
-REFUSALS = {"6.12 no KALLSYMS": "no running Linux kernel"}
+REFUSALS = {"6.12 no KALLSYMS": "no symbol table of a running kernel"}
+
+SCATTERED = "mappings do not agree with the guest's own map of its RAM"
 
 OTHERS = (
     *(Case(name) for name in STOCK),
     *(Case(name, refusal=REFUSALS.get(name, "")) for name in BUILT),
     *(Case(name, parameters="pti=on") for name in ("5.10 cloud", "6.1 cloud", "6.12 cloud")),
-    *(Case(name, "q35", memory=1024, backing="two memfds") for name in ("6.1 cloud", "7.3 cloud")),
+    *(Case(name, parameters="nokaslr") for name in ("6.12 cloud", "7.3 cloud")),
+    *(Case(name, UEFI, memory=memory) for name in MAIN for memory in (256, 5120)),
+    *(Case("6.12 cloud", machine, memory=memory) for machine, memory in EDGES),
     *(
-        replace(Case(name, state=state), memory=1024 if state == "Debian with systemd" else 256)
+        Case(name, "q35", memory=1024, backing="two memfds", refusal=SCATTERED)
+        for name in ("6.1 cloud", "7.3 cloud")
+    ),
+    *(
+        replace(Case(name, state=state), memory=1024 if state == SYSTEMD else 256)
         for state in STATES
         if state not in QUICK
         for name in ("6.1 cloud", "6.12 cloud")

@@ -69,18 +69,29 @@ async def fetch(folders: Folders, stock: Stock) -> Path:
     """Return a stock kernel's vmlinuz, downloading its package the first time."""
     if stock.metapackage == CLOUD and stock.suite in WHOLE:
         return (await debian_kernel(folders, silent, stock.suite)).path
+    return await _kept(folders, stock.suite, stock.metapackage, "vmlinuz*")
+
+
+async def firmware(folders: Folders) -> Path:
+    """Return UEFI firmware for QEMU's machines."""
+    return await _kept(folders, "bookworm", "ovmf", "OVMF.fd")
+
+
+async def _kept(folders: Folders, suite: str, name: str, pattern: str) -> Path:
+    """Return the one file that fits a pattern in a package, or in what a metapackage leads to."""
     kind = folders.cache / "matrix-stock"
-    place = kind / f"{stock.suite}-{stock.metapackage}"
+    place = kind / f"{suite}-{name}"
     if place.is_file():
         return place
-    what = f"cannot fetch {stock.metapackage} of Debian {stock.suite}"
+    what = f"cannot fetch {name} of Debian {suite}"
     async with workshop(kind, what) as temporary:
-        async with apt.archive(folders, silent, stock.suite) as archive:
-            package = await _package(archive, stock.metapackage)
+        async with apt.archive(folders, silent, suite) as archive:
+            package = await _package(archive, name)
             debian = await _download(archive, package, temporary)
         await run("dpkg-deb", "-x", debian, temporary / "root", what=what)
-        (image,) = (temporary / "root").rglob("vmlinuz*")
-        return keep(image, place)
+        found = (temporary / "root").rglob(pattern)
+        (file,) = (path for path in found if path.is_file() and not path.is_symlink())
+        return keep(file, place)
 
 
 async def _package(archive: apt.Archive, name: str) -> str:

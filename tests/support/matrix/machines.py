@@ -23,7 +23,7 @@ from console import Console
 from mizzen.host import cpio
 from mizzen.host.tsc import measure_khz
 
-from .cases import Case
+from .cases import UEFI, Case
 
 BOOT_SECONDS = 240
 ATTACH_SECONDS = 200
@@ -67,6 +67,15 @@ mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work roo
 mount --move /dev /root/dev
 exec switch_root /root /sbin/init
 """.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a guest is booted from. firmware: None for QEMU's own BIOS."""
+
+    kernel: Path
+    firmware: Path | None = None
+    root: Root | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,7 @@ def parameters(case: Case, qemu: int, tsc_khz: int) -> str:
 
 def memory(case: Case, folder: Path) -> tuple[str, ...]:
     """Return QEMU's options for RAM that is held in the case's way."""
-    machine = {"microvm": "microvm,rtc=on"}.get(case.machine, case.machine)
+    machine = {"microvm": "microvm,rtc=on", UEFI: "q35"}.get(case.machine, case.machine)
     size = f"{case.memory}M"
     if case.backing == "anonymous":
         return ("-M", machine, "-m", size)
@@ -171,21 +180,21 @@ def memory(case: Case, folder: Path) -> tuple[str, ...]:
     return ("-M", f"{machine},memory-backend=ram", "-m", size, "-object", backend)
 
 
-def arguments(case: Case, kernel: Path, folder: Path, root: Root | None) -> list[str]:
+def arguments(case: Case, files: Files, folder: Path) -> list[str]:
     """Return the command line of a case's QEMU, but for its console."""
     device = "virtio-blk-device" if case.machine == "microvm" else "virtio-blk-pci"
-    drive = (
-        f"driver=raw,node-name=root,read-only=on,file.driver=file,file.filename={root.disk}"
-        if root
-        else ""
-    )
+    disk: tuple[str, ...] = ()
+    if files.root:
+        drive = "driver=raw,node-name=root,read-only=on,file.driver=file,file.filename="
+        disk = ("-blockdev", f"{drive}{files.root.disk}", "-device", f"{device},drive=root")
     return [
         "qemu-system-x86_64",
         *memory(case, folder),
         *("-accel", "tcg,tb-size=64", "-cpu", case.processor, "-smp", str(case.vcpus)),
-        *("-kernel", str(kernel), "-initrd", str(folder / "initramfs")),
+        *("-kernel", str(files.kernel), "-initrd", str(folder / "initramfs")),
         *("-nodefaults", "-no-reboot", "-display", "none"),
-        *(("-blockdev", drive, "-device", f"{device},drive=root") if root else ()),
+        *(("-bios", str(files.firmware)) if files.firmware else ()),
+        *disk,
     ]
 
 
@@ -200,17 +209,17 @@ def qemu_version() -> str:
 
 
 @contextlib.contextmanager
-def booted(case: Case, kernel: Path, root: Root | None = None) -> Iterator[Guest]:
+def booted(case: Case, files: Files) -> Iterator[Guest]:
     """Boot a case's guest up to the shell on its console."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        initramfs(folder / "initramfs", root)
+        initramfs(folder / "initramfs", files.root)
         here, there = map(stack.enter_context, socket.socketpair())
         append = parameters(case, int(qemu_version().split(".")[0]), measure_khz())
         channel = f"socket,id=console,fd={there.fileno()}"
         process = subprocess.Popen(
             [
-                *arguments(case, kernel, folder, root),
+                *arguments(case, files, folder),
                 *("-append", append, "-chardev", channel, "-serial", "chardev:console"),
             ],
             stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 IDLE_SECONDS = 150
+SYSTEMD = "Debian with systemd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,5 @@ STATES = {
         "cd /; umount -l /dev/pts /dev /sys /proc 2>/dev/null; rm -r /dev /sys /proc;"
         " ! ls /dev /sys /proc 2>/dev/null"
     ),
-    "Debian with systemd": State(
-        "systemctl is-system-running --wait | grep -xE 'running|degraded'"
-    ),
+    SYSTEMD: State("systemctl is-system-running --wait | grep -xE 'running|degraded'"),
 }

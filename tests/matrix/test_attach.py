@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import signal
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -53,26 +53,26 @@ def test_attach(case: Case, outcome: Outcome, guest: Guest):
     state = STATES[case.state]
     outcome.release = guest.console.run("uname -r")
     outcome.words = "fails: the guest is not brought into its state"
-    prepare = state.prepare.format(vcpus=case.vcpus)
-    assert guest.console.run(f"{prepare} && echo prepared").endswith("prepared")
-    time.sleep(state.settle)  # to be idle is the state itself
     complaints = FAULTS if state.noisy else WARNINGS
-    before = guest.console.run(complaints)
+    before = guest.bring(state, case.vcpus, complaints)
 
     entered = guest.attach("sh", "-c", "uname -r; cat /proc/version >/dev/null; exit 7")
     outcome.words = f"fails: {entered.stderr or entered}"
     if case.refusal:
-        assert entered.status == 1
+        assert entered.status == 1, entered
         assert case.refusal in entered.stderr
         assert entered.stderr.count("\n") == 1
-        outcome.words = f"{results.REFUSED}: {case.refusal}"
     else:
         assert (entered.status, entered.stdout) == (7, f"{outcome.release}\n"), entered.stderr
-        outcome.words = "fails: the guest does not answer afterwards"
-        assert guest.console.run("echo alive") == "alive"
         again = guest.attach("sh", "-c", "exit 3")
         outcome.words = f"fails the second time: {again.stderr or again}"
         assert again.status == 3, again.stderr
+        outcome.seconds = entered.seconds
+
+    if not state.dead:
+        outcome.words = "fails: the guest does not answer afterwards"
+        guest.process.send_signal(signal.SIGCONT)
+        assert guest.console.run("echo alive") == "alive"
         outcome.words = "fails: the guest complains"
         assert guest.console.run(complaints) == before
-        outcome.words, outcome.seconds = results.WORKS, entered.seconds
+    outcome.words = f"{results.REFUSED}: {case.refusal}" if case.refusal else results.WORKS

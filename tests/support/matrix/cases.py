@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from . import pairwise
 from .kernels import BUILT, STOCK
@@ -80,6 +80,7 @@ PAIRS = tuple(
 
 REFUSALS = {"6.12 no KALLSYMS": "no symbol table of a running kernel"}
 
+STATE_REFUSALS = {"paused": "handled no softirq", "panicked": "handled no softirq"}
 SCATTERED = "mappings do not agree with the guest's own map of its RAM"
 
 OTHERS = (
@@ -94,7 +95,11 @@ OTHERS = (
         for name in ("6.1 cloud", "7.3 cloud")
     ),
     *(
-        replace(Case(name, state=state), memory=1024 if state == SYSTEMD else 256)
+        Case(
+            *(name, "microvm", 1, 1024 if state == SYSTEMD else 256),
+            state=state,
+            refusal=STATE_REFUSALS.get(state, ""),
+        )
         for state in STATES
         if state not in QUICK
         for name in ("6.1 cloud", "6.12 cloud")

@@ -54,13 +54,17 @@ STOCK = {
 BUILT = {
     "6.12 small": Built(*SIX_TWELVE, ("common", "small")),
     "6.12 no KALLSYMS_ALL": Built(*SIX_TWELVE, ("common", "small", "no-kallsyms-all")),
-    "6.12 no MODULES": Built(*SIX_TWELVE, ("common", "small", "no-modules")),
     "6.12 no DEVTMPFS": Built(*SIX_TWELVE, ("common", "small", "no-devtmpfs")),
     "6.12 no PTI": Built(*SIX_TWELVE, ("common", "small", "no-pti")),
     "6.12 no KALLSYMS": Built(*SIX_TWELVE, ("common", "small", "no-kallsyms")),
+    "6.12 no pagemap": Built(*SIX_TWELVE, ("common", "small", "no-pagemap")),
+    "6.12 no TMPFS": Built(*SIX_TWELVE, ("common", "small", "no-tmpfs")),
+    "6.12 static usermodehelper": Built(*SIX_TWELVE, ("common", "small", "static-usermodehelper")),
+    "6.12 no MODULES": Built(*SIX_TWELVE, ("common", "small", "no-modules")),
     "6.12 tiny": Built(*SIX_TWELVE, ("common",)),
-    "6.1 no KALLSYMS_ALL": Built(*SIX_ONE, ("common", "small", "no-kallsyms-all")),
+    "6.1 like Firecracker's": Built(*SIX_ONE, ("common", "small", "like-firecracker")),
 }
+"""Built one after the other in one tree: those that differ in little stand together."""
 
 KERNELS: dict[str, Stock | Built] = {**STOCK, **BUILT}
 

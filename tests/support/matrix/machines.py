@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -24,6 +25,7 @@ from mizzen.host import cpio
 from mizzen.host.tsc import measure_khz
 
 from .cases import UEFI, Case
+from .states import State
 
 BOOT_SECONDS = 240
 ATTACH_SECONDS = 200
@@ -42,7 +44,8 @@ exec setsid sh -c 'exec </dev/ttyS0 >/dev/ttyS0 2>&1; {SHELL}'
 WARNINGS = "dmesg -r | grep '^<[0-4]>' | grep -v rcu_tasks_wait_gp"
 """What the kernel complains of; of its grace periods it does when it was paused for long."""
 
-FAULTS = f"{WARNINGS} | grep -E 'BUG|Oops|WARNING|general protection|stall|hung|soft lockup'"
+FAULTS = f"{WARNINGS} | grep -v lockup | grep -E 'BUG|Oops|WARNING|general protection'"
+"""What it never may complain of, however busy it is or long it was paused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,19 @@ class Guest:
     process: subprocess.Popen[bytes]
     console: Console
     folder: Path
+
+    def bring(self, state: State, vcpus: int, complaints: str) -> str:
+        """Bring it into a state; return what its kernel has complained of so far."""
+        prepared = self.console.run(f"{state.prepare.format(vcpus=vcpus)} echo prepared")
+        assert prepared.endswith("prepared"), prepared
+        if state.dead:
+            self.console.wait_for(state.dead, BOOT_SECONDS)
+            return ""
+        time.sleep(state.settle)  # to be idle is the state itself
+        said = self.console.run(complaints)
+        if state.paused:
+            self.process.send_signal(signal.SIGSTOP)
+        return said
 
     def attach(self, *command: str) -> Attached:
         """Run a command in it with ``mizzen attach``."""

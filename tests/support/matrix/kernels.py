@@ -15,7 +15,7 @@ from mizzen.host.process import run
 from mizzen.model.errors import Failure
 from mizzen.model.progress import silent
 
-from .sources import Built, Trees
+from .sources import VMLINUX, Built, Trees
 
 CLOUD = "linux-image-cloud-amd64"
 GENERIC = "linux-image-amd64"
@@ -51,6 +51,8 @@ STOCK = {
     for flavour, metapackage in (("cloud", CLOUD), ("generic", GENERIC), ("rt", RT))
 }
 
+LIKE_FIRECRACKER = ("common", "small", "like-firecracker")
+
 BUILT = {
     "6.12 small": Built(*SIX_TWELVE, ("common", "small")),
     "6.12 no KALLSYMS_ALL": Built(*SIX_TWELVE, ("common", "small", "no-kallsyms-all")),
@@ -62,7 +64,8 @@ BUILT = {
     "6.12 static usermodehelper": Built(*SIX_TWELVE, ("common", "small", "static-usermodehelper")),
     "6.12 no MODULES": Built(*SIX_TWELVE, ("common", "small", "no-modules")),
     "6.12 tiny": Built(*SIX_TWELVE, ("common",)),
-    "6.1 like Firecracker's": Built(*SIX_ONE, ("common", "small", "like-firecracker")),
+    "6.1 like Firecracker's": Built(*SIX_ONE, LIKE_FIRECRACKER),
+    "6.1 like Firecracker's, vmlinux": Built(*SIX_ONE, LIKE_FIRECRACKER, image=VMLINUX),
 }
 """Built one after the other in one tree: those that differ in little stand together."""
 

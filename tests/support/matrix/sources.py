@@ -22,20 +22,27 @@ from mizzen.host.paths import Folders
 from mizzen.model.progress import silent
 
 CONFIGS = Path(__file__).parents[2] / "matrix" / "configs"
+OUTPUT = "output"
 VALUE = re.compile(r"^(?:# )?(CONFIG_\w+)(?:=| is not set)", re.MULTILINE)
+
+
+BZIMAGE = "arch/x86/boot/bzImage"
+VMLINUX = "vmlinux"
+"""Machines boot this by PVH: without a BIOS's help, and without KASLR."""
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
     """A kernel to build. fragments: names in ``CONFIGS``; a later one overrides.
 
-    whole: a complete configuration instead.
+    whole: a complete configuration instead. image: what to boot, below the output folder.
     """
 
     suite: str
     package: str
     fragments: tuple[str, ...] = ()
     whole: Path | None = None
+    image: str = BZIMAGE
 
     def config(self) -> str:
         """Return what is set on top of the base."""
@@ -71,15 +78,17 @@ class Trees:
         self._unpacked: dict[str, Path] = {}
 
     async def built(self, kernel: Built) -> Path:
-        """Return a kernel's bzImage, built the first time its configuration is met."""
+        """Return a kernel's image, built the first time its configuration is met."""
         config = kernel.config()
         kind = self._folders.cache / "matrix-built"
-        place = kind / hashlib.sha256(f"{kernel.package}\n{config}".encode()).hexdigest()
+        key = hashlib.sha256(f"{kernel.package}\n{kernel.image}\n{config}".encode())
+        place = kind / key.hexdigest()
         if place.is_file():
             return place
         async with workshop(kind, f"cannot build {kernel.package}") as temporary:
-            image = build(await self._source(kernel), config, whole=kernel.whole is not None)
-            return keep(Path(shutil.copy(image, temporary)), place)
+            source = await self._source(kernel)
+            build(source, config, kernel.image, whole=kernel.whole is not None)
+            return keep(Path(shutil.copy(source.parent / OUTPUT / kernel.image, temporary)), place)
 
     async def _source(self, kernel: Built) -> Path:
         if kernel.package not in self._unpacked:
@@ -100,12 +109,12 @@ def unpack(package: Path, folder: Path) -> None:
     tarball.unlink()
 
 
-def build(source: Path, config: str, *, whole: bool) -> Path:
-    """Build a bzImage; what an earlier build left in the tree is used again where it fits.
+def build(source: Path, config: str, image: str, *, whole: bool) -> None:
+    """Build an image; what an earlier build left in the tree is used again where it fits.
 
     whole: the configuration is complete; otherwise it comes on top of tinyconfig.
     """
-    output = source.parent / "output"
+    output = source.parent / OUTPUT
     output.mkdir(exist_ok=True)
 
     def make(*arguments: str) -> None:
@@ -122,5 +131,4 @@ def build(source: Path, config: str, *, whole: bool) -> Path:
     make("olddefconfig")
     missed = [] if whole else unheeded(config, (output / ".config").read_text())
     assert not missed, missed
-    make("bzImage")
-    return output / "arch/x86/boot/bzImage"
+    make(Path(image).name)

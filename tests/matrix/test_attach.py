@@ -51,20 +51,25 @@ def outcome(case: Case, store):
 
 def test_attach(case: Case, outcome: Outcome, guest: Guest):
     state = STATES[case.state]
-    outcome.release = guest.console.run("uname -r")
+    hostname, outcome.release = guest.console.run("uname -n; uname -r").split()
     outcome.words = "fails: the guest is not brought into its state"
     complaints = FAULTS if state.noisy else WARNINGS
     before = guest.bring(state, case.vcpus, complaints)
 
-    entered = guest.attach("sh", "-c", "uname -r; cat /proc/version >/dev/null; exit 7")
+    inside = guest.console.run(state.inside) if state.inside else ""
+    name = "inside" if inside else hostname
+    look = "uname -n; uname -r; cat /proc/version >/dev/null; exit 7"
+    entered = guest.attach("sh", "-c", look, inside=inside)
     outcome.words = f"fails: {entered.stderr or entered}"
     if case.refusal:
         assert entered.status == 1, entered
         assert case.refusal in entered.stderr
         assert entered.stderr.count("\n") == 1
     else:
-        assert (entered.status, entered.stdout) == (7, f"{outcome.release}\n"), entered.stderr
-        again = guest.attach("sh", "-c", "exit 3")
+        assert (entered.status, entered.stdout.split()) == (7, [name, outcome.release]), (
+            entered.stderr
+        )
+        again = guest.attach("sh", "-c", "exit 3", inside=inside)
         outcome.words = f"fails the second time: {again.stderr or again}"
         assert again.status == 3, again.stderr
         outcome.seconds = entered.seconds

@@ -112,8 +112,12 @@ class Guest:
             self.process.send_signal(signal.SIGSTOP)
         return said
 
-    def attach(self, *command: str) -> Attached:
-        """Run a command in it with ``mizzen attach``."""
+    def attach(self, *command: str, inside: str = "") -> Attached:
+        """Run a command in it with ``mizzen attach``.
+
+        inside: a process of the guest whose namespaces to join.
+        """
+        options = ("--guest-pid", inside) if inside else ()
         target = f"pid:{self.process.pid}"
         environment = {
             **os.environ,
@@ -124,7 +128,7 @@ class Guest:
         with (
             tempfile.TemporaryFile() as complaints,
             subprocess.Popen(
-                [sys.executable, "-m", "mizzen", "attach", target, "--", *command],
+                [sys.executable, "-m", "mizzen", "attach", target, *options, "--", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=complaints,

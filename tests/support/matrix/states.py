@@ -15,6 +15,7 @@ class State:
     prepare: commands for its console, up to ``;`` or ``&&``; ``{vcpus}`` is replaced.
     settle: seconds to leave it alone. noisy: its kernel goes on logging on its own.
     paused: its hypervisor is stopped meanwhile. dead: what its kernel says last.
+    inside: a command that prints the process whose namespaces to join.
     """
 
     prepare: str = "true;"
@@ -22,10 +23,13 @@ class State:
     noisy: bool = False
     paused: bool = False
     dead: str = ""
+    inside: str = ""
 
 
 EATER = "sh -c 'echo 1000 >/proc/self/oom_score_adj; exec tail /dev/zero'"
 """Takes all memory until it is killed."""
+
+CONTAINER = "hostname inside; mount -t tmpfs none /tmp; exec sleep 99999"
 
 STATES = {
     "idle": State(),
@@ -41,6 +45,11 @@ STATES = {
     "nothing mounted": State(
         "cd /; umount -l /dev/pts /dev /sys /proc 2>/dev/null; rm -r /dev /sys /proc;"
         " ! ls /dev /sys /proc 2>/dev/null &&"
+    ),
+    "in a container": State(
+        f"(unshare -m -p -u -n -i -f --mount-proc sh -c '{CONTAINER}' >/dev/null 2>&1 &);"
+        " until pidof sleep; do :; done;",
+        inside="pidof sleep",
     ),
     "paused": State("dmesg -n 1;", paused=True, noisy=True),
     "panicked": State(

@@ -24,6 +24,21 @@ PATIENCE = 20.0
 """Seconds that what is ending may take to end."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("matrix", "kernels, machines and guests that attach is tried on")
+    group.addoption("--matrix", action="store_true", help="try all, not only what CI tries")
+    group.addoption(
+        "--matrix-config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --matrix: also try Linux 6.1 built with this whole configuration",
+    )
+    group.addoption(
+        "--matrix-report", action="store_true", help="write docs/matrix.md from the results"
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     tmp_path_factory.getbasetemp()  # stays where pytest wants it

@@ -63,10 +63,10 @@ def parse_targets(text: str, suite: str) -> Mirrors:
 
 
 def source_lines(mirrors: Mirrors, suite: str, keyring: Path) -> list[str]:
-    """Return a suite's sources.list. Suites without a stable release get no security entry."""
+    """Return a suite's sources.list; unstable suites and backports stand alone."""
     options = f"[signed-by={keyring}]"
     lines = [f"deb {options} {mirrors.main} {suite} main"]
-    if suite not in {"sid", "unstable", "experimental"}:
+    if suite not in {"sid", "unstable", "experimental"} and not suite.endswith("-backports"):
         lines.append(f"deb {options} {mirrors.main} {suite}-updates main")
         if mirrors.security:
             lines.append(f"deb {options} {mirrors.security} {suite}-security main")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from console import Console
 
 from mizzen.host import cpio
 
@@ -31,38 +30,6 @@ stty -echo; echo ready; while :; do sh -i; done'
 BOOT_SECONDS = 120
 WARNINGS = "dmesg -r | grep '^<[0-4]>' | grep -v rcu_tasks_wait_gp"
 """What the kernel complains of; of its grace periods it does when it was paused for long."""
-ANSWER_SECONDS = 60
-
-
-@dataclass
-class Console:
-    """The guest's serial console, at which a shell waits."""
-
-    socket: socket.socket
-    _seen: bytes = b""
-    _count: int = 0
-
-    def run(self, command: str) -> str:
-        """Return what a command prints."""
-        self._count += 1
-        end = f"@@{self._count}@@"
-        self.socket.sendall(f"{command}\necho '@@'{self._count}@@\n".encode())
-        answer = self.wait_for(end, ANSWER_SECONDS)
-        return answer.replace("\r", "").removesuffix(end).strip()
-
-    def wait_for(self, text: str, seconds: float) -> str:
-        """Return everything up to a text."""
-        deadline = time.monotonic() + seconds
-        while text.encode() not in self._seen:
-            left = deadline - time.monotonic()
-            assert left > 0, f"no {text!r} on the console: {self._seen[-2000:]!r}"
-            if select.select([self.socket], [], [], left)[0]:
-                data = self.socket.recv(65536)
-                assert data, f"the guest ended: {self._seen[-2000:]!r}"
-                self._seen += data
-        at = self._seen.index(text.encode()) + len(text)
-        answer, self._seen = self._seen[:at], self._seen[at:]
-        return answer.decode(errors="replace")
 
 
 @dataclass

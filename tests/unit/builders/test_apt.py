@@ -34,7 +34,8 @@ def test_sources_are_signed_and_have_updates_and_security():
         "deb [signed-by=/k.gpg] http://m.test/debian trixie-updates main",
         "deb [signed-by=/k.gpg] http://m.test/security trixie-security main",
     ]
-    assert len(apt.source_lines(mirrors, "sid", Path("/k.gpg"))) == 1
+    for alone in ("sid", "trixie-backports"):
+        assert len(apt.source_lines(mirrors, alone, Path("/k.gpg"))) == 1
 
 
 def test_configuration_keeps_the_hosts_proxy_and_nothing_else_of_it():

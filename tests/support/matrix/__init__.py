@@ -1,0 +1,1 @@
+"""The matrix of kernels, machines and guests that attach is tried on."""

@@ -14,7 +14,11 @@ from typing import TypeVar
 from mizzen.host.paths import folders
 from mizzen.host.raw import raw
 from mizzen.introspection import target as targets
+from mizzen.introspection.inspection import Inspection
 from mizzen.introspection.memory.physical import BadAddress
+from mizzen.introspection.views.lists import Listing
+from mizzen.introspection.views.log import Record
+from mizzen.introspection.views.processes import Process
 from mizzen.model.errors import Failure
 from mizzen.model.progress import Report, silent
 from mizzen.sessions import forward, session
@@ -39,6 +43,7 @@ class Guest:
     name: str
     release: str
     _session: Session
+    _inspection: Inspection
 
     async def run(
         self,
@@ -64,6 +69,14 @@ class Guest:
         environment = {"TERM": os.environ.get("TERM", "dumb")} if interactive else {}
         with raw(0) if interactive else contextlib.nullcontext():
             return await self._session.shell(*command, streams=streams, environment=environment)
+
+    async def processes(self) -> Listing[Process]:
+        """Return the guest's processes, read from its memory: nothing runs there for it."""
+        return await asyncio.to_thread(self._inspection.processes)
+
+    async def log(self) -> Listing[Record]:
+        """Return the guest kernel's log, oldest message first, read from its memory."""
+        return await asyncio.to_thread(self._inspection.log)
 
     async def get(self, guest_path: str, path: Path, report: Report = silent) -> Copied:
         """Copy a file or a folder out of the guest; into ``path`` if that is a folder."""
@@ -112,7 +125,8 @@ async def attach(
             session.opened(guest, guest_pid=guest_pid) as opened,
         ):
             await opened.bring(luggage)
-            yield Guest(where.name, guest.kernel.release, opened)
+            inspection = Inspection(guest.kernel, where.name)
+            yield Guest(where.name, guest.kernel.release, opened, inspection)
 
 
 @asynccontextmanager

@@ -141,11 +141,13 @@ def segments(what: str, file: int, length: int) -> list[Segment]:
     _, kind, machine, _, _, table, sections, _, _, entry, count, *_ = HEADER.unpack(header)
     if kind != CORE or machine != X86_64 or entry != PROGRAM_HEADER.size:
         raise Failure(what, "it is no core of an x86-64 machine", fix)
-    if count == MANY:
+    if count == MANY and sections <= length:
         section = os.pread(file, SECTION_HEADER.size, sections).ljust(SECTION_HEADER.size, b"\0")
         count = SECTION_HEADER.unpack(section)[7]
     if count > SEGMENTS_MAX:
         raise Failure(what, f"it claims {count} segments", fix)
+    if table > length:
+        raise Failure(what, "it ends before its program headers", fix)
     found = _apart(_loads(os.pread(file, count * entry, table), length))
     if not found:
         raise Failure(what, "it holds no memory by physical address: it is no machine's dump", fix)

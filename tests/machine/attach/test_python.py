@@ -51,6 +51,7 @@ def test_the_example_of_the_docs_does_what_it_says(guest, web, tmp_path, monkeyp
     assert (tmp_path / "service.log").read_text() == "started\n"
     shown = capsys.readouterr().out
     assert "Linux 6." in shown
+    assert "'mizzen'" in shown
     assert "200" in shown
 
 

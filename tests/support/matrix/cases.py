@@ -87,6 +87,7 @@ OTHERS = (
     *(Case(name) for name in STOCK),
     *(Case(name, refusal=REFUSALS.get(name, "")) for name in BUILT),
     *(Case(name, parameters="pti=on") for name in ("5.10 cloud", "6.1 cloud", "6.12 cloud")),
+    Case("6.12 cloud", memory=5120, parameters="pti=on"),
     *(Case(name, parameters="nokaslr") for name in ("6.12 cloud", "7.3 cloud")),
     *(Case(name, UEFI, memory=memory) for name in MAIN for memory in (256, 5120)),
     *(Case("6.12 cloud", machine, memory=memory) for machine, memory in EDGES),

@@ -71,13 +71,13 @@ def row(
 
 def clean(text: str) -> str:
     """Return text that fits a table's cell."""
-    return re.sub(r"\s+", " ", text.replace("|", "/")).strip()[:160]
+    return re.sub(r"\s+", " ", text.replace("|", "/"))[:160].strip()
 
 
 def render(rows: Iterable[Row]) -> str:
     """Return the page."""
     table = [TITLES, ("---",) * len(TITLES), *(tuple(asdict(row).values()) for row in rows)]
-    lines = [f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in table]
+    lines = [f"| {' | '.join(cells)} |" for cells in table]
     return "\n".join([HEAD, *lines, ""])
 
 

@@ -80,18 +80,20 @@ winner:
 	jmp original
 
 /*
- * The work: stage 1, and then, in its caller's place, the kernel's own memset over both pages. A
- * write from outside would leave QEMU's TCG with stale translations of them.
+ * The work: stage 1, and then, in its caller's place, the kernel's own wiping of this page. A write
+ * from outside would leave QEMU's TCG with stale translations of it.
  */
 work:
 	endbr64
 	sub $8, %rsp
 	call stage1
 	add $8, %rsp
-	mov header + HEADER_DATA(%rip), %rdi
-	sub $PAGE, %rdi
+	test %rax, %rax
+	jz 1f
+	mov %rax, %rdi
 	xor %esi, %esi
-	mov $PLACE_SIZE, %edx
-	jmp memset
+	mov $PAGE, %edx
+	jmp wipe_page
+1:	ret
 
 	.section .note.GNU-stack, "", @progbits

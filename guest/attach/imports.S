@@ -19,7 +19,7 @@ imports:
 	.endm
 
 	import execute_in_process_context, "execute_in_process_context"
-	import memset, "memset|__memset"
+	import wipe_page, "memset|__memset|clear_page_rep|clear_page_erms"
 	import vzalloc, "vzalloc|vzalloc_noprof"
 	import vfree, "vfree"
 	import usleep_range, "usleep_range_state|usleep_range"

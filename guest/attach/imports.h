@@ -11,7 +11,9 @@ struct cred;
 struct pt_regs;
 struct file_system_type;
 
-void *memset(void *address, int byte, unsigned long size);
+/* memset, with 0 and a page's size; without modules a kernel may have clear_page alone, which
+ * takes no more than the address */
+void wipe_page(void *page, int zero, unsigned long size);
 void *vzalloc(unsigned long size);
 void vfree(const void *address);
 /* until 5.15 without the third argument, which does no harm there */

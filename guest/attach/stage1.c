@@ -23,6 +23,7 @@ extern const struct header header;
 #define POLL_US 100
 #define SECOND (1000000 / POLL_US) /* at least; sleeps take longer than they are told */
 #define FILL_POLLS (2 * SECOND)
+#define CLAIM_POLLS (10 * SECOND)
 #define HELLO_POLLS (8 * SECOND)
 #define ACK_POLLS (2 * SECOND)
 
@@ -157,24 +158,63 @@ static void run(void) {
     kern_unmount(mount); /* stage 2 itself keeps it alive from here on */
 }
 
-void stage1(void);
-void stage1(void) {
+static void wipe(u64 page) {
+    wipe_page((void *)page, 0, PAGE);
+}
+
+/* What earlier attaches left, in a place that no CPU can be in any more. */
+static void wipe_parked(void) {
+    for (u64 i = 0; i < header.parked_count; i++) {
+        struct data *data = (struct data *)(header.parked[i] + PAGE);
+        if (data->state == STATE_PARKED)
+            vfree((void *)data->buffer);
+        wipe(header.parked[i]);
+        wipe((u64)data);
+    }
+}
+
+/* Waits until stage 2 is in the buffer. 0 if it never came, and the buffer may be freed; -1 if the
+ * host may still come. */
+static int wait_for_stage2(void) {
+    struct data *data = data_page();
+    if (wait_for(&data->filled, FILL_POLLS))
+        return 1;
+    __atomic_store_n(&data->withdrawn, 1, __ATOMIC_SEQ_CST);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&data->claimed, __ATOMIC_SEQ_CST))
+        return 0;
+    return wait_for(&data->filled, CLAIM_POLLS) ? 1 : -1;
+}
+
+u64 stage1(void);
+/* Returns the page to wipe at last, our own; 0 to leave it. */
+u64 stage1(void) {
     struct data *data = data_page();
     void *buffer = vzalloc(header.payload_size);
+    int came = 0;
     enter_state(STATE_BUFFER);
     if (buffer) {
         __atomic_store_n(&data->buffer, (u64)buffer, __ATOMIC_RELEASE);
-        if (wait_for(&data->filled, FILL_POLLS))
+        came = wait_for_stage2();
+        if (came > 0)
             run();
-        else
+        else if (!came)
             fail(-110);
-        vfree(buffer);
+        if (came >= 0)
+            vfree(buffer);
     } else {
         fail(-12);
     }
-    wait_for(&data->acknowledged, ACK_POLLS);
+    if (came >= 0)
+        wait_for(&data->acknowledged, ACK_POLLS);
     /* Another CPU may be in a stub: softirqs run inside RCU's read side, also on PREEMPT_RT. */
     synchronize_rcu();
-    for (u64 i = 0; i < header.parked_count; i++)
-        memset((void *)header.parked[i], 0, PLACE_SIZE);
+    wipe_parked();
+    if (came < 0) {
+        enter_state(STATE_PARKED);
+        return 0;
+    }
+    u64 page = header.data - PAGE;
+    wipe(header.data);
+    return page;
 }

@@ -47,6 +47,7 @@ enum state {
     STATE_HELLO,  /* waiting for stage 2's frames */
     STATE_READY,  /* its hello can be read */
     STATE_FAILED, /* see step and error */
+    STATE_PARKED, /* the host claimed the buffer and was not seen again: not wiped */
 };
 
 struct hook {
@@ -76,15 +77,21 @@ struct data {
     /* Written by the host: 1 once every hook is in place, 0 before it takes them back. */
     u64 armed;
     u64 begun;
-    u64 buffer;       /* where stage 2 is to be put */
-    u64 filled;       /* written by the host: it is there */
+    u64 buffer; /* where stage 2 is to be put */
+    /*
+     * Of the buffer: `claimed` before the host looks at `withdrawn` and writes, `filled`
+     * afterwards. Stage 1 says `withdrawn` before it looks at `claimed` and frees. So never is it
+     * freed under the host's hands, and one that a dead host has claimed is left to the next
+     * attach.
+     */
+    u64 claimed, filled, withdrawn;
     u64 acknowledged; /* written by the host: it has read the hello */
     u64 state, step;
     long error;
     u64 mount, root; /* struct path */
     u64 hello_file;
     u64 hello_size;
-    u64 spare[4];
+    u64 spare[2];
     u64 work[32]; /* struct execute_work, with room for debugging options */
     unsigned char hello[HELLO_MAX];
 };

@@ -45,11 +45,14 @@ async def debian_kernel(folders: Folders, report: Report, suite: str | None = No
         if found := _recall(record):  # somebody else made it meanwhile
             return found
         async with apt.archive(folders, report, suite) as archive:
-            package = await _real_package(archive)
-            debian = await apt.download(archive, package, place, report)
-        task = f"unpacking {package}"
+            debians = []
+            for package in await _packages(archive):
+                (place / package).mkdir()
+                debians.append(await apt.download(archive, package, place / package, report))
+        task = f"unpacking Debian {suite}'s kernel"
         report(Progress(task))
-        await run("dpkg-deb", "-x", debian, place / "root", what=what)
+        for debian in debians:
+            await run("dpkg-deb", "-x", debian, place / "root", what=what)
         kernel = _arrange(place / "root", place / "kernel", what)
         kernel = _at(kernel, keep(place / "kernel", folder / kernel.digest))
         with replacing(record) as temporary:
@@ -104,23 +107,33 @@ def _decode(kind: type, value: object) -> object:
     return kind(value)
 
 
-async def _real_package(archive: apt.Archive) -> str:
-    """Follow the metapackage to the package that holds the kernel."""
+async def _packages(archive: apt.Archive) -> list[str]:
+    """Follow the metapackage to what holds the kernel and its modules.
+
+    That is one package; since Linux 7.2 it depends on one for either.
+    """
     depends = await apt.field(archive, METAPACKAGE, "Depends")
-    found = re.search(r"\blinux-image-\d\S*", depends)
+    found = re.search(r"\blinux-image-\d[^\s,]*", depends)
     if found is None:
         raise Failure(
             f"cannot fetch the kernel of Debian {archive.suite}",
             f"{METAPACKAGE} names no kernel ({depends or 'no Depends'})",
             "name a kernel's file instead",
         )
-    return found[0].rstrip(",")
+    parts = await apt.field(archive, found[0], "Depends")
+    return re.findall(r"\blinux-(?:binary|modules)-\d[^\s,]*", parts) or [found[0]]
 
 
 def _arrange(root: Path, into: Path, what: str) -> Kernel:
-    """Gather what matters of an unpacked package; Debian moved modules to /usr in trixie."""
-    images = sorted(root.glob("boot/vmlinuz-*"))
+    """Gather what matters of unpacked packages.
+
+    Debian moved modules to /usr in trixie, and the kernel beside them with Linux 7.2.
+    """
     trees = [*root.glob("lib/modules/*"), *root.glob("usr/lib/modules/*")]
+    images = [
+        *root.glob("boot/vmlinuz-*"),
+        *(path for tree in trees for path in tree.glob("vmlinuz")),
+    ]
     if len(images) != 1 or len(trees) != 1:
         raise Failure(what, "its package holds no single kernel", "name a kernel's file instead")
     into.mkdir()

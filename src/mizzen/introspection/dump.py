@@ -19,6 +19,7 @@ from pathlib import Path
 from mizzen.host.files import explained
 from mizzen.model.errors import Failure
 
+from .memory.backing import extents
 from .memory.physical import BadAddress, Range
 
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -96,7 +97,7 @@ class DumpFile:
         """See ``Source``: holes of the file are left out."""
         for segment in self._segments:
             start, end = segment.offset, segment.offset + segment.range.size
-            for block in _data(self._file, start, end):
+            for block in extents(self._file, start, end):
                 address = segment.range.start + block.start - segment.offset
                 yield Range(self._offset(address), block.size)
 
@@ -109,21 +110,6 @@ class DumpFile:
 
     def _offset(self, address: int) -> int:
         return address if address < HOLE_END else address - HOLE_END + self.low
-
-
-def _data(file: int, position: int, end: int) -> Iterator[Range]:
-    """Yield the parts of a file that are no holes."""
-    while position < end:
-        try:
-            start = os.lseek(file, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        if start >= end:
-            return
-        position = min(os.lseek(file, start, os.SEEK_HOLE), end)
-        yield Range(start, position - start)
 
 
 def segments(what: str, file: int, length: int) -> list[Segment]:

@@ -220,7 +220,8 @@ def _image(entries: tuple[int, ...]) -> tuple[int, Range] | None:
     if first is None or base is None:
         return None
     last = first
-    while last < len(entries) and entries[last] & PRESENT:
+    # With page-table isolation, freed parts of the image are no longer present, but not 0.
+    while last < len(entries) and entries[last]:
         if _large(entries[last]) and _start(last, entries[last]) != base:
             break
         last += 1

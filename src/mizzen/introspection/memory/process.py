@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from mizzen.model.errors import Failure
 
+from .backing import extents, link
 from .mappings import Mapping
 from .physical import PAGE, Range, check_range
 
@@ -36,6 +37,7 @@ class ProcessMemory:
     def __init__(self, pid: int, mapping: Mapping) -> None:
         """Prepare to look at another process's mapping. Raises OSError as /proc does."""
         self._pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        self._file = _file_behind(pid, mapping)
         self.pid = pid
         self.mapping = mapping
         self.size = mapping.size
@@ -76,14 +78,37 @@ class ProcessMemory:
         """See ``Source``."""
         count = self.size // PAGE
         entries = os.pread(self._pagemap, count * 8, self.mapping.start // PAGE * 8)
-        touched = entries[7::8].translate(_PRESENT_OR_SWAPPED)
-        start = touched.find(1)
+        exists = bytearray(entries[7::8].translate(_PRESENT_OR_SWAPPED))
+        for start, size in self._in_file():
+            exists[start // PAGE : -(-(start + size) // PAGE)] = b"\1" * -(-size // PAGE)
+        start = exists.find(1)
         while start >= 0:
-            end = touched.find(0, start)
-            end = len(touched) if end < 0 else end
+            end = exists.find(0, start)
+            end = len(exists) if end < 0 else end
             yield Range(start * PAGE, (end - start) * PAGE)
-            start = touched.find(1, end)
+            start = exists.find(1, end)
+
+    def _in_file(self) -> Iterator[Range]:
+        """Yield what a private mapping shows of its file where the guest has written nothing."""
+        if self._file is None:
+            return
+        first = self.mapping.offset
+        last = min(first + self.size, os.fstat(self._file).st_size)
+        for start, size in extents(self._file, first, last):
+            yield Range(start - first, size)
 
     def close(self) -> None:
         """Give back what is held open."""
         os.close(self._pagemap)
+        if self._file is not None:
+            os.close(self._file)
+
+
+def _file_behind(pid: int, mapping: Mapping) -> int | None:
+    """Open the file of a private mapping, None if there is none or it may not be opened."""
+    if not mapping.inode:
+        return None
+    try:
+        return os.open(link(pid, mapping), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None

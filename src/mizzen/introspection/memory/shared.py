@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import mmap
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
+from .backing import extents, link
 from .mappings import Mapping
 from .physical import Range, check_range
 
@@ -23,7 +21,7 @@ class SharedMemory:
         """
         flags = os.O_RDWR if writable else os.O_RDONLY
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-        self._file = os.open(_link(pid, mapping), flags | os.O_CLOEXEC)
+        self._file = os.open(link(pid, mapping), flags | os.O_CLOEXEC)
         try:
             self._map = mmap.mmap(self._file, mapping.size, offset=mapping.offset, access=access)
         except BaseException:
@@ -48,35 +46,11 @@ class SharedMemory:
 
     def blocks(self) -> Iterator[Range]:
         """See ``Source``."""
-        position, end = self._offset, self._offset + self.size
-        while position < end:
-            try:
-                start = os.lseek(self._file, position, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return
-                raise
-            if start >= end:
-                return
-            position = min(os.lseek(self._file, start, os.SEEK_HOLE), end)
-            yield Range(start - self._offset, position - start)
+        for start, size in extents(self._file, self._offset, self._offset + self.size):
+            yield Range(start - self._offset, size)
 
     def close(self) -> None:
         """Give the mapping and the file back."""
         self._words.release()
         self._map.close()
         os.close(self._file)
-
-
-def _link(pid: int, mapping: Mapping) -> Path:
-    """Return a link to the mapping's file, which may have no name any more.
-
-    A descriptor asks for less privilege than /proc/PID/map_files, but may have been closed.
-    """
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            status = link.stat()
-            device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-            if (device, status.st_ino) == (mapping.device, mapping.inode):
-                return link
-    return Path(f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}")

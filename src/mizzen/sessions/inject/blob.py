@@ -23,8 +23,8 @@ STUB_SIZE = 16
 HEADER = struct.Struct(f"<8s4Q2I2Q{2 * HOOKS_MAX}QQ{PARKED_MAX}Q40s16x")
 JUMP = b"\xe9"
 
-DATA = struct.Struct("<7Qq4Q")
-ARMED, BEGUN, BUFFER, FILLED, ACKNOWLEDGED = range(0, 40, 8)
+DATA = struct.Struct("<9Qq4Q")
+ARMED, BEGUN, BUFFER, CLAIMED, FILLED, WITHDRAWN, ACKNOWLEDGED = range(0, 56, 8)
 HELLO = 128 + 256
 HELLO_MAX = 3072
 
@@ -48,14 +48,19 @@ class State(IntEnum):
     HELLO = 4
     READY = 5
     FAILED = 6
+    PARKED = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What stage 1 tells. error: a negative errno of the step that failed."""
+    """What stage 1 tells.
+
+    withdrawn: it may free the buffer. error: a negative errno of the step that failed.
+    """
 
     begun: int
     buffer: int
+    withdrawn: bool
     state: int
     step: int
     error: int
@@ -64,9 +69,10 @@ class Report:
 
 def read_report(page: bytes) -> Report:
     """Read the data page."""
-    _, begun, buffer, _, _, state, step, error, _, _, _, hello_size = DATA.unpack_from(page)
+    fields = DATA.unpack_from(page)
+    _, begun, buffer, _, _, withdrawn, _, state, step, error, *_, hello_size = fields
     hello = page[HELLO : HELLO + min(hello_size, HELLO_MAX)]
-    return Report(begun, buffer, state, step, error, hello)
+    return Report(begun, buffer, bool(withdrawn), state, step, error, hello)
 
 
 def read_hooks(page: bytes) -> list[tuple[int, int, int]]:

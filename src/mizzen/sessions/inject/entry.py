@@ -153,6 +153,11 @@ def _enter(attempt: _Attempt, stage2: bytes) -> Report:
     report = attempt.until(lambda report: report.buffer != 0, START_SECONDS, late)
     if report.state == State.FAILED:
         return report
+    attempt.tell(blob.CLAIMED, 1)  # before we look whether it is still ours to write to
+    if attempt.report().withdrawn:
+        raise Failure(
+            "cannot attach", "this host was held up for longer than the guest waits", "try again"
+        )
     try:
         attempt.kernel.tables.write(report.buffer, stage2)
     except BadAddress as error:
@@ -177,26 +182,31 @@ def _withdrawn(attempt: _Attempt) -> bool:
 
 def _leave(attempt: _Attempt) -> None:
     """Wait for stage 1 to wipe its place, and unmap it unless another is in use."""
+    kernel, where = attempt.kernel, attempt.place
     deadline = time.monotonic() + LEAVE_SECONDS
-    while any(attempt.kernel.memory.read(attempt.place.physical, place.SIZE)):
+    while any(kernel.memory.read(where.physical, PAGE)):
         if time.monotonic() > deadline:
             return
         time.sleep(POLL_SECONDS)
-    if not list(place.in_use(attempt.kernel, blob.MAGIC)):
-        place.unmap(attempt.kernel, attempt.place)
+    if any(kernel.memory.read(where.data_physical, PAGE)):  # we told it something too late
+        kernel.memory.write(where.data_physical, bytes(PAGE))
+    if not list(place.in_use(kernel, blob.MAGIC)):
+        place.unmap(kernel, where)
 
 
 def _recover(kernel: Kernel) -> list[int]:
     """Take back the hooks of attaches that were killed; return their places, to be wiped.
 
     Nobody else is attaching, since we hold the guest's lock. One whose stage 1 has begun ends by
-    itself: it has put its hooks back, and wipes its place.
+    itself: it has put its hooks back, and wipes its place, unless it says that it is parked.
     """
     parked = []
     for physical in place.in_use(kernel, blob.MAGIC):
         page = kernel.memory.read(physical, PAGE)
         report = blob.read_report(kernel.memory.read(physical + PAGE, PAGE))
         if report.begun == Begun.YES:
+            if report.state == State.PARKED:
+                parked.append(physical)
             continue
         code = place.at(kernel, physical).code
         write_word(kernel.memory, physical + PAGE + blob.ARMED, 0)

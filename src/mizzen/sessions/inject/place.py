@@ -98,12 +98,11 @@ def unmap(kernel: Kernel, place: Place) -> None:
 def _free_entry(kernel: Kernel) -> int:
     """Return the index of the first entry behind the kernel image that maps nothing, or our own."""
     entries = TABLE.unpack(kernel.memory.read(kernel.directory, TABLE.size))
-    behind = (kernel.image[0].virtual - KERNEL_MAP) // LARGE_PAGE
-    while behind < len(entries) and entries[behind] & PRESENT and entries[behind] != MAPPING:
-        behind += 1
-    if behind == len(entries) or entries[behind] not in {0, MAPPING}:
-        raise Failure("cannot attach", "the guest's kernel image fills its whole gigabyte")
-    return behind
+    start = (kernel.image[0].virtual - KERNEL_MAP) // LARGE_PAGE
+    for index in range(start, len(entries)):
+        if entries[index] in {0, MAPPING}:
+            return index
+    raise Failure("cannot attach", "the guest's kernel image fills its whole gigabyte")
 
 
 def _reserved(kernel: Kernel) -> set[int]:

@@ -110,7 +110,7 @@ def _decode(kind: type, value: object) -> object:
 async def _packages(archive: apt.Archive) -> list[str]:
     """Follow the metapackage to what holds the kernel and its modules.
 
-    That is one package; since Linux 7.2 it depends on one for either.
+    That is one package; since Linux 7.2 it depends on those that hold the parts.
     """
     depends = await apt.field(archive, METAPACKAGE, "Depends")
     found = re.search(r"\blinux-image-\d[^\s,]*", depends)
@@ -121,7 +121,7 @@ async def _packages(archive: apt.Archive) -> list[str]:
             "name a kernel's file instead",
         )
     parts = await apt.field(archive, found[0], "Depends")
-    return re.findall(r"\blinux-(?:binary|modules)-\d[^\s,]*", parts) or [found[0]]
+    return re.findall(r"\blinux-(?:base|binary|modules)-\d[^\s,]*", parts) or [found[0]]
 
 
 def _arrange(root: Path, into: Path, what: str) -> Kernel:

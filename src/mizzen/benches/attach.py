@@ -39,11 +39,12 @@ DISK_LOOP = "dd if=/dev/vda of=/dev/null bs=4k count={count} iflag=direct status
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is measured. attaches, echoes, pairs: how often.
+    """How much is measured. attaches, echoes, transfers: how often.
 
     block: echoes in one session. bulk: seconds that a transfer should take. idle, settle: seconds
-    that an idle session is watched, after so many of settling. slice: seconds of the guest's work
-    at a time. small, middle, large: MiB of guests: for all, to see the hypervisor grow, to search.
+    that an idle session is watched, after so many of settling. rounds, slices: how often the guest
+    works with a session and without, and how often each time. slice: seconds of each kind of work.
+    small, middle, large: MiB of guests: for all, to see the hypervisor grow, to search.
     """
 
     attaches: int = 20
@@ -54,8 +55,9 @@ class Extent:
     bulk: float = 2.0
     idle: float = 20.0
     settle: float = 12.0
-    pairs: int = 12
-    slice: float = 1.0
+    rounds: int = 3
+    slices: int = 5
+    slice: float = 0.8
     small: int = 256
     middle: int = 1024
     large: int = 4096
@@ -270,14 +272,17 @@ def _work(bench: Bench, running: Guest, mizzen: Way) -> list[Figure]:
         def measure(*, session: bool) -> None:
             opened = timing.typing(mizzen) if session else contextlib.nullcontext()
             with opened:
-                for what, job in jobs.items():
-                    taken[what][not session].append(job(counts[what]))
+                if session:
+                    usage.settled(bench.extent.settle)
+                for _ in range(bench.extent.slices):
+                    for what, job in jobs.items():
+                        taken[what][not session].append(job(counts[what]))
 
         def one(number: int) -> None:
             measure(session=number % 2 == 0)
             measure(session=number % 2 == 1)
 
-        bench.repeated("working in the guest, with and without a session", bench.extent.pairs, one)
+        bench.repeated("working in the guest, with and without a session", bench.extent.rounds, one)
     return [
         figure(
             f"guest's {what}, session idle", "s", values, Goal("ratio", 1.02), peer=("none", others)

@@ -48,7 +48,13 @@ head -c {DATA_SIZE} /dev/urandom >/{DATA}
 head -c 1024 /dev/urandom >/www/page
 httpd -h /www
 dropbear -R
-exec setsid sh -c 'exec </dev/ttyS0 >/dev/ttyS0 2>&1; stty -echo; echo read""y; exec sh -i'
+exec init
+"""
+
+CONSOLE = """#!/bin/sh
+stty -echo
+echo ready
+exec sh -i
 """
 
 NETWORK = f"""\
@@ -91,6 +97,8 @@ def write_initramfs(path: Path, kernel: Kernel, server: Path, public_key: str) -
         cpio.file("bin/busybox", Path(which("busybox")).read_bytes(), 0o755),
         cpio.link("bin/sh", "busybox"),
         cpio.file("init", INIT.encode(), 0o755),
+        cpio.file("etc/inittab", b"ttyS0::respawn:/etc/console\n"),
+        cpio.file("etc/console", CONSOLE.encode(), 0o755),
         cpio.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"),
         cpio.file("etc/group", b"root:x:0:\n"),
         cpio.file("etc/shells", b"/bin/sh\n"),
@@ -124,7 +132,7 @@ def command(boot: Boot, memory: int, console: int, tsc_khz: int) -> list[str]:
         *("-netdev", "tap,id=net,ifname=tap0,script=no,downscript=no"),
         *("-device", "virtio-net-device,netdev=net"),
         # No disk behind it: the guest's way to its disk is what is looked at.
-        *("-blockdev", "driver=null-co,node-name=disk,size=1G,read-zeroes=on"),
+        *("-blockdev", f"driver=null-co,node-name=disk,size={1 << 30},read-zeroes=on"),
         *("-device", "virtio-blk-device,drive=disk"),
     ]
 

@@ -79,16 +79,17 @@ def typing(way: Way) -> Iterator[tuple[int, Callable[[], float]]]:
             os.close(slave)
             slave = -1
             seen = b""
-            while READY not in seen:
-                seen += _byte(master, way)
-            while not seen.endswith(b"\n"):
-                seen += _byte(master, way)
+            while READY not in seen or not seen.endswith(b"\n"):
+                data = _next(master)
+                if not data:
+                    raise _trouble(way, last_words(seen))
+                seen += data
 
             def type_one() -> float:
                 began = time.perf_counter()
                 os.write(master, b"x")
-                while b"x" not in _byte(master, way):
-                    pass
+                if _next(master) != b"x":
+                    raise _trouble(way, "it did not echo what was typed")
                 return time.perf_counter() - began
 
             yield process.pid, type_one
@@ -120,24 +121,27 @@ def _started(
 
 
 def _read(process: subprocess.Popen[bytes], way: Way) -> bytes:
-    assert process.stdout is not None
-    return _byte(process.stdout.fileno(), way, process)
-
-
-def _byte(file: int, way: Way, process: subprocess.Popen[bytes] | None = None) -> bytes:
     """Return what comes next: at least a byte."""
-    if not select.select([file], [], [], PATIENCE)[0]:
-        raise Failure(f"cannot measure {way.name}", f"nothing came for {PATIENCE} s")
-    try:
-        data = os.read(file, CHUNK)
-    except OSError:  # a terminal whose other end is closed
-        data = b""
+    assert process.stdout is not None
+    data = _next(process.stdout.fileno())
     if not data:
-        words = ""
-        if process is not None and process.stderr is not None:
-            words = last_words(process.stderr.read())
-        raise Failure(f"cannot measure {way.name}", words or "it ended too soon")
+        assert process.stderr is not None
+        raise _trouble(way, last_words(process.stderr.read()))
     return data
+
+
+def _next(file: int) -> bytes:
+    """Return what comes next; nothing if it has ended, or nothing comes for long."""
+    if not select.select([file], [], [], PATIENCE)[0]:
+        return b""
+    try:
+        return os.read(file, CHUNK)
+    except OSError:  # a terminal whose other end is closed
+        return b""
+
+
+def _trouble(way: Way, why: str) -> Failure:
+    return Failure(f"cannot measure {way.name}", why or f"it ended, or was silent for {PATIENCE} s")
 
 
 def _finish(process: subprocess.Popen[bytes], way: Way) -> None:
@@ -152,4 +156,4 @@ def _finish(process: subprocess.Popen[bytes], way: Way) -> None:
             f"cannot measure {way.name}", f"it did not end within {PATIENCE} s"
         ) from error
     if status:
-        raise Failure(f"cannot measure {way.name}", f"it ended with status {status}")
+        raise _trouble(way, f"it ended with status {status}")

@@ -67,13 +67,13 @@ def hypervisor_memory(pid: int) -> tuple[int, int]:
 def session_memory(console: Console) -> int:
     """Return the bytes of the guest that a session takes, as the guest tells.
 
-    They are its processes' resident pages, the channel among them, and its tools in a tmpfs.
+    They are its own processes' pages, the channel among them, and its tools in a tmpfs.
     """
     found = console.run(
-        f"for i in $(pidof {NAME}); do grep VmRSS: /proc/$i/status; done; "
+        f"for i in $(pidof {NAME}); do grep ^Pss: /proc/$i/smaps_rollup; done; "
         f"set -- $(pidof {NAME}); stat -f -c 'tools %b %f %S' /proc/$1/root"
     )
-    resident = [int(kib) * KIB for kib in re.findall(r"VmRSS:\s+(\d+) kB", found)]
+    resident = [int(kib) * KIB for kib in re.findall(r"Pss:\s+(\d+) kB", found)]
     tools = re.search(r"tools (\d+) (\d+) (\d+)", found)
     if not resident or tools is None:
         raise Failure(WHAT, "the session's process is not among the guest's")

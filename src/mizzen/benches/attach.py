@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -296,7 +295,7 @@ def _calibrated(job: Callable[[int], float], seconds: float) -> int:
     count = 100
     while (took := job(count)) < seconds / 4:
         count *= 4
-    return max(1, round(count * seconds / statistics.median([took, job(count), job(count)])))
+    return max(1, round(count * seconds / min(took, job(count), job(count))))
 
 
 def _growth(bench: Bench, running: Guest, mizzen: Way) -> list[Figure]:

@@ -1,5 +1,6 @@
 """The project's rules that a program can check, each as a test."""
 
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -52,7 +53,8 @@ def test_scripts_parse_in_bash() -> None:
 
 def test_run_installs_the_package_of_every_program() -> None:
     text = (ROOT / "run").read_text()
-    array = text[text.index("packages=(") : text.index("\n)\n")]
-    named = {word for line in array.splitlines() for word in line.partition("#")[0].split()}
+    arrays = re.findall(r"packages\+?=\((.*?)\) *(?:;|$)", text, re.MULTILINE | re.DOTALL)
+    lines = [line for array in arrays for line in array.splitlines()]
+    named = {word for line in lines for word in line.partition("#")[0].split()}
     always = {"apt", "coreutils", "dpkg", "systemd", "util-linux"}  # on every Debian
     assert set(PACKAGES.values()) - always <= named

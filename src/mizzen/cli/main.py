@@ -14,6 +14,7 @@ from mizzen.model.errors import Failure, UsageError
 
 from . import (
     attach,
+    bench,
     coredump,
     demo,
     doctor,
@@ -40,6 +41,7 @@ app.command(coredump.coredump)
 app.command(watch.watch)
 app.command(incidents.app)
 app.command(doctor.doctor)
+app.command(bench.app)
 
 
 def main() -> None:

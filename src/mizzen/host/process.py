@@ -15,7 +15,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,17 @@ PACKAGES = {
     "buildah": "buildah",
     "busybox": "busybox-static",
     "dpkg-deb": "dpkg",
+    "ip": "iproute2",
     "journalctl": "systemd",
     "mkfs.erofs": "erofs-utils",
     "mmdebstrap": "mmdebstrap",
+    "nsenter": "util-linux",
     "prlimit": "util-linux",
     "qemu-system-x86_64": "qemu-system-x86",
+    "setpriv": "util-linux",
+    "setsid": "util-linux",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
     "timeout": "coreutils",
     "unshare": "util-linux",
     "zstd": "zstd",
@@ -41,6 +47,10 @@ PACKAGES = {
 
 TAIL = 4096
 """Bytes of a failed program's stderr that are looked at for its last words."""
+
+
+GRACE = 10
+"""Seconds that a child has to end when it was asked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +324,56 @@ def spawn(
     # It is waited for by pidfd or found again by pid; Popen's own bookkeeping would warn.
     process.returncode = 0
     return identity
+
+
+@contextlib.contextmanager
+def child(
+    arguments: Sequence[str],
+    *,
+    what: str,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program beside this one while the block lasts; it dies with this process too.
+
+    stdin, stdout, stderr: as ``subprocess.Popen`` takes them; it gets pipes unbuffered.
+    env: added to this process's environment.
+
+    Whoever types Ctrl-C does not reach it. At the end it is asked to end, and killed if it has
+    not within 10 s. Raises Failure if it cannot be started.
+    """
+    program = which(arguments[0])
+    try:
+        process = subprocess.Popen(
+            [which("setpriv"), "--pdeathsig", "TERM", program, *arguments[1:]],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=pass_fds,
+            env={**os.environ, **env} if env else None,
+            bufsize=0,
+            process_group=0,
+        )
+    except OSError as error:
+        raise Failure(what, f"{arguments[0]}: {error.strerror}", "see mizzen doctor") from error
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
 
 
 def _limit_files(size: int) -> None:

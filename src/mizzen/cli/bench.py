@@ -1,0 +1,76 @@
+"""``mizzen bench``: what Mizzen costs and how fast it is, on this host."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.text import Text
+
+from mizzen.benches import attach as bench_attach
+from mizzen.benches.attach import Extent
+from mizzen.benches.figures import Figure, Result, missed_first
+from mizzen.host.paths import folders
+
+from . import output
+
+app = App(name="bench", help="Measure what Mizzen costs and how fast it is, on this host.")
+
+MARKS = {True: Text("✓", "green"), False: Text("✗", "bold red"), None: Text("")}
+
+
+@app.command
+def attach(*, json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """Measure sessions beside ssh into the same guest, in some 6 minutes.
+
+    A guest with a network of its own is started for it, with the ssh server dropbear of Debian's
+    packages; both are gone afterwards. It needs root. It exits with 0 whether goals are met or not.
+
+    Parameters
+    ----------
+    json
+        Print one JSON object instead of a table.
+    """
+    with output.progress() as report, bench_attach.workplace() as place:
+        bench = asyncio.run(bench_attach.prepare(folders(), place, report, Extent()))
+        result = bench_attach.run(bench)
+    if json:
+        output.as_json(result)
+    else:
+        _show(result)
+
+
+def _show(result: Result) -> None:
+    output.table(
+        ["", "FIGURE", "UNIT", "N", "MEDIAN", "P99", "PEER", "MEDIAN", "RATIO", "GOAL"],
+        [[MARKS[one.met], *_cells(one)] for one in missed_first(result.figures)],
+        empty="Nothing was measured.",
+    )
+    host = result.host
+    output.console.print(
+        f"\nMizzen {result.version}; guest Linux {host.kernel}, {host.accel}; {host.cpus} CPUs, "
+        f"load {host.load:.1f} before",
+        soft_wrap=True,
+    )
+
+
+def _cells(one: Figure) -> list[str | Text]:
+    peer, median, ratio = "", "", ""
+    if one.peer is not None:
+        peer, median = one.peer.name, _number(one.peer.median)
+    if one.ratio is not None:
+        ratio = f"{one.ratio:.3g}"
+    numbers = [str(one.n), _number(one.median), _number(one.p99)]
+    return [
+        one.what,
+        one.unit,
+        *(Text(number, justify="right") for number in numbers),
+        peer,
+        *(Text(number, justify="right") for number in (median, ratio)),
+        one.goal,
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

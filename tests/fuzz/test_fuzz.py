@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz import kept, session
 from fuzz.limits import limited
 from fuzz.targets import TARGETS
+
+from fuzz import kept, session
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"

@@ -59,9 +59,14 @@ class Writer:
         return start
 
 
-def lay_out(layout: str, symbols: Mapping[str, int], before: bytes, address: int) -> Table:
-    """Return a window at an address: bytes of something else, then the tables of these symbols."""
-    tokens = tokens_for()
+def lay_out(
+    layout: str, symbols: Mapping[str, int], before: bytes, address: int, last: bytes = b"qtinit"
+) -> Table:
+    """Return a window at an address: bytes of something else, then the tables of these symbols.
+
+    last: the last token.
+    """
+    tokens = [*tokens_for()[:-1], last]
     count = len(symbols)
     out = Writer(before, 4 if layout == "7.x" else 8)
     encode = encoder(tokens)

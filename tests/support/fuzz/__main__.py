@@ -22,7 +22,8 @@ def main(name: str, seconds: str, corpus: str) -> int:
         found = Path(scratch, "found")
         found.mkdir()
         command = [sys.executable, "-m", "fuzz.guided", name, seconds, str(found), str(folder)]
-        status = subprocess.run(command, check=False, env={**os.environ, "TMPDIR": scratch}).returncode
+        environment = {**os.environ, "TMPDIR": scratch}
+        status = subprocess.run(command, check=False, env=environment).returncode
         if not status:
             print(name, "keeps", kept.add(TARGETS[name], folder, found.iterdir()), "more")
     session.clean()

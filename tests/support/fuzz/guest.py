@@ -75,9 +75,10 @@ STRUCTS: dict[str, str] = {
     "pglist_data": "node_zones:zone[3] nr_zones:int",
 }  # fmt: skip
 COUNTED = (
-    "NR_FREE_PAGES NR_SLAB_RECLAIMABLE_B NR_SLAB_UNRECLAIMABLE_B NR_FILE_PAGES NR_SHMEM "
-    "NR_ANON_MAPPED NR_ACTIVE_FILE NR_INACTIVE_FILE NR_KERNEL_MISC_RECLAIMABLE"
-).split()
+    "NR_FREE_PAGES", "NR_SLAB_RECLAIMABLE_B", "NR_SLAB_UNRECLAIMABLE_B", "NR_FILE_PAGES",
+    "NR_SHMEM", "NR_ANON_MAPPED", "NR_ACTIVE_FILE", "NR_INACTIVE_FILE",
+    "NR_KERNEL_MISC_RECLAIMABLE",
+)  # fmt: skip
 WIDTHS = {"u8": 1, "char": 1, "u16": 2, "u32": 4, "int": 4, "u64": 8, "s64": 8, "ptr": 8}
 SIGNED = ("int", "s64")
 
@@ -207,8 +208,11 @@ def _tasks(made: Builder) -> None:
     text = made.raw(b"/sbin/init\0--now\0")
     mm = made.make("mm_struct", arg_start=text, arg_end=text + 17,
                    pgd=DIRECT_MAP + TABLES + 2 * PAGE)  # fmt: skip
-    made.symbols |= {"init_task": init, "nr_cpu_ids": made.raw(b"\x02\0\0\0"),
-                     "__per_cpu_offset": made.raw(struct.pack("<QQ", KERNEL_MAP + HEAP, KERNEL_MAP + HEAP))}  # fmt: skip
+    made.symbols |= {
+        "init_task": init,
+        "nr_cpu_ids": made.raw(b"\x02\0\0\0"),
+        "__per_cpu_offset": made.raw(struct.pack("<Q", KERNEL_MAP + HEAP) * 2),
+    }
     kind = made.make("file_system_type", name=made.raw(b"sockfs\0"))
     super_ = made.make("super_block", s_type=kind, s_magic=0x534F434B)
     top, leaf = (made.make("dentry", d_name=struct.pack("<Q", made.raw(name)))

@@ -14,7 +14,7 @@ MEMORY = 1 << 30
 """Bytes of address space that one input may add."""
 
 
-class TooSlow(BaseException):  # noqa: N818 - no parser may catch it
+class TooSlow(BaseException):
     """An input takes more time than it may."""
 
 

@@ -14,7 +14,7 @@ PATCH = struct.Struct("<BIB")
 PATCHES_MAX = 64
 
 
-class Outside(BaseException):  # noqa: N818 - no parser may catch it
+class Outside(BaseException):
     """Something was to be read or written where there is no guest."""
 
 

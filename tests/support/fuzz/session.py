@@ -44,7 +44,8 @@ OVERLAY = (
     cpio.link("etc/passwd", "/guest/etc/passwd"),
 )
 NAMES = (
-    b".", b"a", b"a/b", b"a/b/c", b"..", b"../outside", b"/etc", b"a//b", b"l", b"l/x", b"", b"x" * 255,
+    b".", b"a", b"a/b", b"a/b/c", b"..", b"../outside", b"/etc", b"a//b", b"l", b"l/x", b"",
+    b"x" * 255,
 )  # fmt: skip
 KINDS = (stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777, stat.S_IFCHR | 0o600,
          stat.S_IFREG | 0o7777, stat.S_IFDIR)  # fmt: skip

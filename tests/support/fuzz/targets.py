@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from unittest import mock
+
+from symbol_table import LAYOUTS, Table, lay_out
 
 from mizzen.introspection.inspection import Inspection
 from mizzen.introspection.kernel import btf, image, kallsyms, layout, vmcoreinfo
@@ -19,7 +22,6 @@ from mizzen.introspection.paging.tables import PageTables, runs
 from mizzen.introspection.views import lists
 from mizzen.model.errors import Failure
 from mizzen.sessions.inject import blob, hooks, place
-from symbol_table import LAYOUTS, lay_out
 
 from . import guest, session
 from .memory import Checked, Mapping, patch
@@ -39,14 +41,20 @@ def hurried() -> Iterator[None]:
         yield
 
 
+@cache
+def table(number: int) -> Table:
+    """Return a symbol table in one of all layouts, with a MiB before it; or with a long token."""
+    layout, last = LAYOUTS[number & 3], b"end" * 700 if number & 4 else b"end"
+    return lay_out(layout, SYMBOLS, b"\1" * (1 << 20), kallsyms.KERNEL_MAP + (32 << 20), last)
+
+
 def symbols(data: bytes) -> None:
     """Read a symbol table. The first byte chooses its layout."""
-    name = LAYOUTS[data[0] % len(LAYOUTS)] if data else LAYOUTS[0]
-    table = lay_out(name, SYMBOLS, bytes(64), kallsyms.KERNEL_MAP + (32 << 20))
-    window = bytearray(table.window)
+    table_ = table(data[0] & 7 if data else 0)
+    window = bytearray(table_.window)
     patch(window, data[1:])
     digits = window.find(kallsyms.DIGITS)
-    found = kallsyms.parse(bytes(window), table.address, max(digits, 0))
+    found = kallsyms.parse(bytes(window), table_.address, max(digits, 0))
     if found is None:
         return
     asked = found.address("symbol_7|symbol_1000|nothing"), found.address("t")
@@ -88,7 +96,7 @@ def tables(data: bytes) -> None:
     patch(ram.data, data[1:])
     walked = PageTables(ram, 4096 * (data[0] & 15) if data else 0, 5 if data[:1] > b"\x7f" else 4)
     for ask in (
-        lambda: walked.first(),
+        walked.first,
         lambda: walked.look_up(0xFFFF_8880_0000_1000),
         lambda: walked.read(0xFFFF_FFFF_8000_0FFC, 8),
         lambda: list(runs(ram, walked.root, 21, 0)),
@@ -101,7 +109,7 @@ def search(data: bytes) -> None:
     """Find a kernel in RAM, and what attach looks for in it before it writes."""
     ram = bytearray(guest.built())
     patch(ram, data)
-    with hurried(), contextlib.suppress(Failure, BadAddress):
+    with hurried(), contextlib.suppress(Failure):
         sources = [Mapping(ram)]
         image.release_of_any(sources)
         kernel = image.find(sources)
@@ -119,12 +127,20 @@ def _look_for_a_way_in(kernel: image.Kernel) -> None:
         assert physical in place.PLACES
 
 
+@cache
+def found() -> tuple[Mapping, image.Kernel]:
+    """Return a guest's RAM, and the kernel in it."""
+    ram = Mapping(bytearray(guest.built()))
+    kernel = image.find([ram])
+    assert kernel is not None
+    return ram, kernel
+
+
 def views(data: bytes) -> None:
     """Tell what can be told of a guest whose kernel was found before the damage was done."""
-    ram = Mapping(bytearray(guest.built()))
+    ram, kernel = found()
+    ram.data[:] = guest.built()
     with hurried():
-        kernel = image.find([ram])
-        assert kernel is not None
         patch(ram.data, data)
         told = Inspection(kernel, "the guest")
         for name in VIEWS:
@@ -143,10 +159,9 @@ def _sensible(view: object) -> None:
 
 def note(data: bytes) -> None:
     """Find vmcoreinfo by searching RAM."""
-    ram = Mapping(bytearray(guest.built()))
+    ram, kernel = found()
+    ram.data[:] = guest.built()
     with hurried(), contextlib.suppress(Failure):
-        kernel = image.find([ram])
-        assert kernel is not None
         where = kernel.symbol("vmcoreinfo_size")
         at = kernel.physical(where)
         ram.data[at : at + 8] = bytes(8)

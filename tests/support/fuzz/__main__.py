@@ -5,6 +5,7 @@ What breaks it, or reaches what nothing kept does, is added to the folder CORPUS
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,8 +15,19 @@ from pathlib import Path
 from . import kept, session
 from .targets import TARGETS
 
+LOCK = Path(__file__).parents[2] / "fuzz" / "requirements.lock"
+
+
+def install() -> None:
+    """Install what only fuzzing needs, unless it is there."""
+    if importlib.util.find_spec("atheris") is None:
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        options = ("--require-hashes", "--only-binary", ":all:", "-r", str(LOCK))
+        subprocess.run([*pip, *options], check=True)
+
 
 def main(name: str, seconds: str, corpus: str) -> int:
+    install()
     folder = Path(corpus, name)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mizzen-fuzz-") as scratch:

@@ -13,7 +13,7 @@ from btf import UNION, Types
 from symbol_table import lay_out
 
 from mizzen.introspection.kernel.kallsyms import KERNEL_MAP
-from mizzen.introspection.memory.physical import PAGE
+from mizzen.introspection.memory.physical import PAGE, Range
 
 SIZE = 6 << 20
 TEXT, DATA = 2 << 20, 4 << 20
@@ -165,6 +165,17 @@ class Builder:
 @cache
 def built() -> bytes:
     """Return the guest's RAM."""
+    return bytes(_filled().ram)
+
+
+@cache
+def hot() -> Range:
+    """Return where in RAM most is that views read."""
+    return Range(TABLES, _filled().next - TABLES)
+
+
+@cache
+def _filled() -> Builder:
     made = Builder()
     blob = made.raw(types := made.types())
     made.symbols |= {"__start_BTF": blob, "__stop_BTF": blob + len(types)}
@@ -176,7 +187,7 @@ def built() -> bytes:
         made.symbols[f"nothing_{number}"] = KERNEL_MAP + TEXT + 16 * number
     window = lay_out("6.12", made.symbols, b"", KERNEL_MAP + DATA).window
     made.ram[DATA : DATA + len(window)] = window
-    return bytes(made.ram)
+    return made
 
 
 def _tables(made: Builder) -> None:

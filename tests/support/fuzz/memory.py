@@ -12,6 +12,7 @@ from mizzen.introspection.memory.physical import Range
 PATCH = struct.Struct("<BIB")
 """Repeat and alignment, place, size of the bytes that follow."""
 PATCHES_MAX = 64
+ALIGNED, HOT, POINTER = 1 << 5, 1 << 6, 1 << 7
 
 
 class Outside(BaseException):
@@ -60,12 +61,15 @@ class Checked(Ram):
             raise Outside(f"{len(data)} bytes at {address:#x}")
 
 
-def patch(data: bytearray, changes: bytes) -> None:
+def patch(data: bytearray, changes: bytes, hot: Range | None = None, virtual: int = 0) -> None:
     """Do damage: each change is a place, how often, and bytes.
 
-    The lower five bits of the first byte say how often, as a power of two; the sixth aligns the
-    place to 8 bytes.
+    The lower five bits of the first byte say how often, as a power of two; ALIGNED makes the place
+    a multiple of 8, HOT puts it where most is, POINTER takes the bytes for a place there too and
+    writes a pointer to it.
+    hot: where most is; virtual: the address at which the data begins.
     """
+    hot = hot or Range(0, len(data))
     at = 0
     for _ in range(PATCHES_MAX):
         if at + PATCH.size > len(changes):
@@ -73,8 +77,11 @@ def patch(data: bytearray, changes: bytes) -> None:
         how, place, size = PATCH.unpack_from(changes, at)
         piece = changes[at + PATCH.size : at + PATCH.size + size]
         at += PATCH.size + size
-        place %= len(data)
-        if how & 32:
+        place = hot.start + place % hot.size if how & HOT else place % len(data)
+        if how & POINTER:
+            to = hot.start + int.from_bytes(piece[:4], "little") % hot.size
+            piece = (virtual + to & -8).to_bytes(8, "little")
+        if how & ALIGNED:
             place &= ~7
         room = len(data) - place
         if piece:

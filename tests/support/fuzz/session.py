@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import stat
 import struct
 import tempfile
@@ -270,5 +269,5 @@ def _served() -> Path:
 def clean() -> None:
     """Take away what targets keep from one input to the next."""
     if _place.cache_info().currsize:
-        shutil.rmtree(_place().name, ignore_errors=True)
+        _place().cleanup()
         _place.cache_clear()

@@ -7,6 +7,7 @@ that the greater part of it still makes sense; see ``memory.patch``.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -52,7 +53,7 @@ def symbols(data: bytes) -> None:
     """Read a symbol table. The first byte chooses its layout."""
     table_ = table(data[0] & 7 if data else 0)
     window = bytearray(table_.window)
-    patch(window, data[1:])
+    patch(window, data[1:], Range(1 << 20, len(window) - (1 << 20)))
     digits = window.find(kallsyms.DIGITS)
     found = kallsyms.parse(bytes(window), table_.address, max(digits, 0))
     if found is None:
@@ -99,7 +100,7 @@ def tables(data: bytes) -> None:
         walked.first,
         lambda: walked.look_up(0xFFFF_8880_0000_1000),
         lambda: walked.read(0xFFFF_FFFF_8000_0FFC, 8),
-        lambda: list(runs(ram, walked.root, 21, 0)),
+        lambda: list(itertools.islice(runs(ram, walked.root, 21, 0), 2000)),
     ):
         with contextlib.suppress(BadAddress):
             ask()
@@ -108,7 +109,7 @@ def tables(data: bytes) -> None:
 def search(data: bytes) -> None:
     """Find a kernel in RAM, and what attach looks for in it before it writes."""
     ram = bytearray(guest.built())
-    patch(ram, data)
+    patch(ram, data, guest.hot(), kallsyms.KERNEL_MAP)
     with hurried(), contextlib.suppress(Failure):
         sources = [Mapping(ram)]
         image.release_of_any(sources)
@@ -141,7 +142,7 @@ def views(data: bytes) -> None:
     ram, kernel = found()
     ram.data[:] = guest.built()
     with hurried():
-        patch(ram.data, data)
+        patch(ram.data, data, guest.hot(), kallsyms.KERNEL_MAP)
         told = Inspection(kernel, "the guest")
         for name in VIEWS:
             with contextlib.suppress(Failure):
@@ -165,7 +166,7 @@ def note(data: bytes) -> None:
         where = kernel.symbol("vmcoreinfo_size")
         at = kernel.physical(where)
         ram.data[at : at + 8] = bytes(8)
-        patch(ram.data, data)
+        patch(ram.data, data, guest.hot(), kallsyms.KERNEL_MAP)
         vmcoreinfo.parse(Inspection(kernel, "the guest").vmcoreinfo())
 
 

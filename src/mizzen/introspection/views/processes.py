@@ -64,7 +64,9 @@ def processes(objects: Objects) -> Listing[Process]:
 
 def _processes(objects: Objects, first: Object, limit: Limit) -> Iterator[Process]:
     for task in tasks(objects, first, limit):
-        yield _process(objects, task)
+        process = _process(objects, task)
+        limit.hold(process.name, *(process.command or ()))
+        yield process
 
 
 def tasks(objects: Objects, first: Object, limit: Limit) -> Iterator[Object]:

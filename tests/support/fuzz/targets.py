@@ -22,7 +22,7 @@ from mizzen.introspection.memory.physical import BadAddress, Range
 from mizzen.introspection.paging.tables import PageTables, runs
 from mizzen.introspection.views import lists
 from mizzen.model.errors import Failure
-from mizzen.sessions.inject import blob, hooks, place
+from mizzen.sessions.inject import blob, entry, hooks, place
 
 from . import guest, session
 from .memory import Checked, Mapping, patch
@@ -116,6 +116,8 @@ def search(data: bytes) -> None:
         kernel = image.find(sources)
         if kernel is not None:
             _look_for_a_way_in(kernel)
+            sources[0].writable = True
+            entry._recover(kernel)
 
 
 def _look_for_a_way_in(kernel: image.Kernel) -> None:

@@ -55,7 +55,7 @@ RUN_COST = 16
 """Steps that looking at one run of zeros counts for."""
 PLACES_MAX = 256
 """Places that look like one name and are tried."""
-EXPANDED_MAX = 128 << 20
+EXPANDED_MAX = 32 << 20
 """Bytes of all names; a real kernel's have some 5 MB."""
 
 SEPARATOR = b"\0"
@@ -257,7 +257,7 @@ def _token_table(window: bytes, digits: int) -> tuple[list[bytes], int, int] | N
 class _Budget:
     """Steps a search may take, so that no crafted table makes it go on for ever."""
 
-    steps: int = 4 * SYMBOLS_MAX
+    steps: int = SYMBOLS_MAX
 
     def spend(self, steps: int) -> bool:
         self.steps -= steps

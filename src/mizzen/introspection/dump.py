@@ -137,6 +137,8 @@ def segments(what: str, file: int, length: int) -> list[Segment]:
     found = _apart(_loads(os.pread(file, count * entry, table), length))
     if not found:
         raise Failure(what, "it holds no memory by physical address: it is no machine's dump", fix)
+    if sum(segment.range.size for segment in found) > length:  # reading it would never end
+        raise Failure(what, "it claims to hold more memory than it has bytes", fix)
     return found
 
 

@@ -40,6 +40,16 @@ def elf(*loads: tuple[int, int, bytes], kind: int = 4, machine: int = 62) -> byt
     return head + table + content
 
 
+def overlapping(count: int) -> bytes:
+    """A core whose segments all are the whole file."""
+    size = HEADER.size + count * PROGRAM_HEADER.size
+    head = bytearray(elf())
+    struct.pack_into("<H", head, 56, count)
+    return bytes(head) + b"".join(
+        PROGRAM_HEADER.pack(1, 7, 0, 0, number * size, size, size, 0) for number in range(count)
+    )
+
+
 @pytest.fixture
 def opened(tmp_path):
     with contextlib.ExitStack() as stack:
@@ -104,6 +114,7 @@ def test_nothing_is_written_to_a_dump(opened):
         (elf((0, 4, b"abcd"), machine=183), "no core of an x86-64 machine"),
         (elf(), "no machine's dump"),
         (elf((1 << 60, 4, b"abcd")), "no machine's dump"),
+        (overlapping(60), "more memory than it has bytes"),
     ],
 )
 def test_what_is_no_dump_is_refused_with_the_fact(opened, data, words):

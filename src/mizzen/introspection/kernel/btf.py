@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from array import array
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -25,8 +26,10 @@ TYPE_MAX = 1 << 24
 """Bytes that one type may have; the largest in a kernel has some hundred KiB."""
 DEPTH = 32
 """Typedefs in a row, arrays in arrays."""
-NAMELESS_MAX = 64
-"""Structures without a name that are searched for one member."""
+MEMBERS_MAX = 1 << 14
+"""Members of a structure, and of those in it that have no name, that are searched for one."""
+CANDIDATES_MAX = 8
+"""A kernel's image holds one blob."""
 NAME_MAX = 512
 ALIKE_MAX = 16
 """Strings of one text; the kernel's build leaves one of each."""
@@ -205,16 +208,18 @@ class Btf:
 
     def _within(self, type_: int, name: str) -> Field | None:
         """Look for a member in a structure, and in those of its members that have no name."""
-        waiting, seen = [(type_, 0)], 0
-        while waiting and seen < NAMELESS_MAX:
-            inner, offset = waiting.pop(0)
+        waiting, seen = deque([(type_, 0)]), 0
+        while waiting:
+            inner, offset = waiting.popleft()
             inner = self._plain(inner)
             if self._kind(inner) not in _STRUCTS:
                 continue
-            seen += 1
             for member in self._members(inner):
+                seen += 1
                 if member.name == name:
                     return self._as_field(member, offset)
+                if seen > MEMBERS_MAX:
+                    return None
                 if not member.name:
                     waiting.append((member.type, offset + member.start // 8))
         return None
@@ -331,4 +336,4 @@ def candidates(image: bytes) -> Iterator[tuple[int, int]]:
         size = header + types_size + strings_size
         if size <= min(SIZE_MAX, len(image) - match.start()):
             found.append((match.start(), size))
-    yield from sorted(found, key=lambda place: place[1], reverse=True)
+    yield from sorted(found, key=lambda place: place[1], reverse=True)[:CANDIDATES_MAX]

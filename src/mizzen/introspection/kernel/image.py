@@ -19,6 +19,7 @@ starting CPUs (trampoline_pgd, arch/x86/realmode/init.c).
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -54,6 +55,8 @@ LOW = 640 << 10
 LINKS = (510, 511)
 """The entries of level3_kernel_pgt in use: the image's gigabyte, and the fixmap's."""
 EMPTY = bytes(8 * LINKS[0])
+RUNS_MAX = 1024
+"""Parts of the image that are mapped alike; a kernel has some ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,25 +129,35 @@ def find(sources: Sequence[Source]) -> Kernel | None:
 
     Raises Failure if there is one but where its RAM lies cannot be made out.
     """
-    former = None
-    for kernel in _kernels(sources, time.monotonic() + SEARCH_SECONDS):
-        if _booted_last(kernel):
-            return kernel
-        former = former or kernel
+    former: Kernel | None = None
+    unclear: Failure | None = None
+    for found in _kernels(sources, time.monotonic() + SEARCH_SECONDS):
+        if isinstance(found, Failure):
+            unclear = unclear or found
+        elif _booted_last(found):
+            return found
+        else:
+            former = former or found
+    if former is None and unclear is not None:
+        raise unclear
     return former
 
 
 def release_of_any(sources: Sequence[Source]) -> str | None:
     """Return the release that a kernel's banner in RAM names, be there symbols or not."""
+    deadline = time.monotonic() + SEARCH_SECONDS
     for source in sources:
         for at in _occurrences(source, b"Linux version "):
+            if time.monotonic() > deadline:
+                return None
             banner = BANNER.match(source.read(at, min(600, source.size - at)))
             if banner:
                 return banner[0].split(b" ", 3)[2].decode(errors="replace")
     return None
 
 
-def _kernels(sources: Sequence[Source], deadline: float) -> Iterator[Kernel]:
+def _kernels(sources: Sequence[Source], deadline: float) -> Iterator[Kernel | Failure]:
+    """Yield the kernels in RAM, and why one cannot be read. What only looks like one is no end."""
     for source in sources:
         for digits in _occurrences(source, kallsyms.DIGITS):
             if time.monotonic() > deadline:
@@ -152,7 +165,13 @@ def _kernels(sources: Sequence[Source], deadline: float) -> Iterator[Kernel]:
             if not _has_table(source, digits):
                 continue
             for place in _places(source, digits, deadline):
-                kernel = _kernel(place, source, sources, digits)
+                try:
+                    kernel = _kernel(place, source, sources, digits)
+                except BadAddress:
+                    continue
+                except Failure as failure:
+                    yield failure
+                    continue
                 if kernel is not None:
                     yield kernel
 
@@ -240,23 +259,23 @@ def _start(index: int, entry: int) -> int:
 
 def _top(place: _Place, data: bytes) -> PageTables | None:
     """Find the top table among the image's pages: it leads to level3 and maps more than that."""
-    level3 = place.directory - PAGE
-    leading = _leading(place, data, level3)
-    for page, _ in leading:  # to level4_kernel_pgt something leads if there are five levels
-        for upper, used in _leading(place, data, page):
-            if used:
-                return PageTables(place.memory, upper, 5)
-    return next((PageTables(place.memory, page, 4) for page, used in leading if used), None)
+    start, leading = place.image.start, _leading(place, data)
+    pages = leading.get(place.directory - PAGE, [])
+    uppers = [upper for page in pages for upper in leading.get(page, [])]
+    for levels, tops in ((5, uppers), (4, pages)):  # to level4_kernel_pgt something leads, if any
+        for top in tops:
+            if any(TABLE.unpack_from(data, top - start)[256:511]):
+                return PageTables(place.memory, top, levels)
+    return None
 
 
-def _leading(place: _Place, data: bytes, table: int) -> list[tuple[int, bool]]:
-    """Return the image's pages whose last word leads to a table, and if they map more."""
-    found = []
+def _leading(place: _Place, data: bytes) -> dict[int, list[int]]:
+    """Return, by the table to which its last word leads, the image's pages."""
+    found: dict[int, list[int]] = {}
     for at in range(0, len(data), PAGE):
         last = int.from_bytes(data[at + PAGE - 8 : at + PAGE], "little")
-        if last & FRAME == table and last & PRESENT:
-            used = any(TABLE.unpack_from(data, at)[256:511])
-            found.append((place.image.start + at, used))
+        if last & PRESENT:
+            found.setdefault(last & FRAME, []).append(place.image.start + at)
     return found
 
 
@@ -285,7 +304,10 @@ def _kernel(place: _Place, source: Source, sources: Sequence[Source], digits: in
     tables = PageTables(memory, top.root, top.levels)
     base = place.physical_base - KERNEL_MAP
     mapped = runs(memory, place.directory, 21, KERNEL_MAP)
-    image = tuple(run for run in mapped if run.physical - run.virtual == base)
+    own = (run for run in mapped if run.physical - run.virtual == base)
+    image = tuple(itertools.islice(own, RUNS_MAX))
+    if not image:
+        raise BadAddress("the image is not where it was")
     text = banner[0].rstrip(b"\n\0").decode(errors="replace")
     return Kernel(
         *(memory, symbols, text, place.physical_base, tables, image, place.directory),
@@ -308,7 +330,10 @@ def _direct_map(tables: PageTables, known: int) -> int:
 def _booted_last(kernel: Kernel) -> bool:
     """Tell whether a page of the first MiB leads where the kernel's top table leads."""
     wanted = read_word(kernel.memory, kernel.tables.root + PAGE - 8) & FRAME
-    low = TABLE.iter_unpack(kernel.memory.read(0, LOW))
+    try:
+        low = TABLE.iter_unpack(kernel.memory.read(0, LOW))
+    except BadAddress:
+        return False
     return any(page[-1] & PRESENT and page[-1] & FRAME == wanted for page in low)
 
 

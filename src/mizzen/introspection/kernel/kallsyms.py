@@ -51,6 +51,12 @@ TABLE_REACH = 16 << 10
 TYPES = tuple(bytes((letter,)) for letter in b"TtDdBbRrWVA")
 """The letters that nm gives to the types of symbols, functions first."""
 RUN_STEP = 64 << 10
+RUN_COST = 16
+"""Steps that looking at one run of zeros counts for."""
+PLACES_MAX = 256
+"""Places that look like one name and are tried."""
+EXPANDED_MAX = 32 << 20
+"""Bytes of all names; a real kernel's have some 5 MB."""
 
 SEPARATOR = b"\0"
 """What no name contains."""
@@ -98,12 +104,14 @@ class _Names:
         """Return type letter and name of each symbol, as far as they can be read."""
         strings: list[bytes] = []
         append, token, data = strings.append, self.tokens.__getitem__, self.data
-        position = 0
+        position, size = 0, 0
         for _ in range(self.count):
             first, end = _extent(data, position)
-            if end > len(data):
+            if end > len(data) or size > EXPANDED_MAX:
                 break
-            append(b"".join(map(token, data[first:end])))
+            string = b"".join(map(token, data[first:end]))
+            append(string)
+            size += len(string)
             position = end
         return strings
 
@@ -114,19 +122,20 @@ class _Names:
             return None
         length = len(code)
         prefix = bytes((length,)) if length < 128 else bytes((length & 0x7F | 0x80, length >> 7))
-        place = self.data.find(prefix + code)
-        while place >= 0:
-            number = self._number(place)
-            if number is not None:
-                return number
+        place = -1
+        for _ in range(PLACES_MAX):
             place = self.data.find(prefix + code, place + 1)
+            number = self._number(place) if place >= 0 else None
+            if place < 0 or number is not None:
+                return number
         return None
 
     def _number(self, place: int) -> int | None:
         """Return the number of the symbol that begins at a place, None if none does."""
         block = bisect_right(self.markers, place) - 1
         position = self.markers[block]
-        for number in range(block * MARKER_EVERY, self.count):
+        first = block * MARKER_EVERY
+        for number in range(first, min(self.count, first + MARKER_EVERY)):
             if position >= place:
                 return number if position == place else None
             position = _extent(self.data, position)[1]
@@ -248,7 +257,7 @@ def _token_table(window: bytes, digits: int) -> tuple[list[bytes], int, int] | N
 class _Budget:
     """Steps a search may take, so that no crafted table makes it go on for ever."""
 
-    steps: int = 4 * SYMBOLS_MAX
+    steps: int = SYMBOLS_MAX
 
     def spend(self, steps: int) -> bool:
         self.steps -= steps
@@ -261,7 +270,7 @@ def _names(window: bytes, tokens: list[bytes], token_start: int) -> _Names | Non
     lowest = max(0, token_start - 4 * SYMBOLS_MAX) & ~7
     # markers begin with 0 and go on with anything else: the last aligned word in a run of zeros
     zeros = window.rfind(bytes(4), lowest, token_start)
-    while zeros >= 0 and budget.spend(1):
+    while zeros >= 0 and budget.spend(RUN_COST):
         start = zeros & ~3
         markers = _markers(window, start, token_start, budget)
         if markers and not any(window[start : start + 4]):
@@ -301,18 +310,19 @@ def _names_before(
             if (count + MARKER_EVERY - 1) // MARKER_EVERY != used or count < SYMBOLS_MIN:
                 continue
             for start in (position + 8, position + 4):
-                names = _Names(count, position, window[start:markers_start], markers[:used], tokens)
-                if _fits(names):
-                    return names
+                if not budget.spend(MARKER_EVERY):
+                    return None
+                if _fits(window, start + markers[used - 1], markers_start, count):
+                    data = window[start:markers_start]
+                    return _Names(count, position, data, markers[:used], tokens)
     return None
 
 
-def _fits(names: _Names) -> bool:
+def _fits(window: bytes, position: int, end: int, count: int) -> bool:
     """Tell whether the names behind the last marker fill the rest, up to the padding."""
-    position = names.markers[-1]
-    for _ in range((names.count - 1) % MARKER_EVERY + 1):
-        position = _extent(names.data, position)[1]
-    return 0 <= len(names.data) - position < 8
+    for _ in range((count - 1) % MARKER_EVERY + 1):
+        position = _extent(window, position)[1]
+    return 0 <= end - position < 8
 
 
 @dataclass(frozen=True, slots=True)

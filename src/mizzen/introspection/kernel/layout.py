@@ -17,6 +17,8 @@ HOLE_END = 4 << 30
 ENTRY = struct.Struct("<QQI")
 """struct boot_e820_entry, arch/x86/include/uapi/asm/setup_data.h: address, size, type."""
 ENTRIES_MAX = 128
+PLACES_MAX = 1 << 16
+"""Places in the kernel's data that are tried; one in a thousand bytes looks like a map."""
 RAM = 1
 TYPES_MAX = 20
 CONVENTIONAL_LEAST, CONVENTIONAL_MOST = 256 << 10, 640 << 10
@@ -43,14 +45,16 @@ def firmware_map(data: bytes, image: Range) -> list[tuple[Range, int]]:
     boot_params holds the one that the firmware or the loader gave, and stays for good.
     image: where the kernel is, which must be RAM by that map.
     """
-    place = data.find(_PIVOT)
-    while place >= 0:
+    place = -1
+    for _ in range(PLACES_MAX):
+        place = data.find(_PIVOT, place + 1)
+        if place < 0:
+            break
         start = place - _PIVOT_AT
         if start >= 0 and not any(data[start : start + 8]):  # RAM begins at 0
             entries = _entries(data, start)
             if _plausible(entries, image):
                 return entries
-        place = data.find(_PIVOT, place + 1)
     return []
 
 

@@ -17,6 +17,8 @@ WHOLE_MAX = 16 << 10
 READ_MAX = 128 << 20
 KNOWN_PAGES_MAX = 1 << 16
 STRING_MAX = 4096
+MEMBER_MAX = 4096
+"""Bytes of a member that is read as a number, an array of numbers or a text."""
 IMAGE_MAX = 512 << 20
 CPUS_MAX = 8192
 NULL_MAX = 1 << 16
@@ -164,6 +166,8 @@ class Object:
         """Return a member's bytes."""
         member = self._objects.btf.field(self.type, path)
         size = self._objects.btf.size(self.type)
+        if member.size > MEMBER_MAX:
+            raise Unknown(f"its BTF has {path} as {member.size} bytes")
         if size > WHOLE_MAX or member.offset + member.size > size:
             return self._objects.read(self.address + member.offset, member.size)
         if not self._data:

@@ -23,7 +23,8 @@ SIZE_MAX = 2 * PAGE
 """VMCOREINFO_BYTES is a page."""
 CHUNK = 16 << 20
 FIRST = b"OSRELEASE="
-TEXT = re.compile(rb"OSRELEASE=[\x20-\x7e]+\n(?:[\x21-\x7e]+=[\x20-\x7e]*\n)+")
+TEXT = re.compile(rb"OSRELEASE=[\x20-\x7e]+\n(?:[\x21-\x3c\x3e-\x7e]+=[\x20-\x7e]*\n)+")
+"""No key has a ``=`` in it; so there is one way to read a line, and no crafted one takes long."""
 _LINE = re.compile(r"([^=\n]+)=(.*)")
 
 
@@ -79,8 +80,9 @@ def _searched(objects: Objects) -> bytes | None:
     for block in memory.blocks():
         for start in range(block.start, block.end, CHUNK):
             data = memory.read(start, min(CHUNK, block.end - start))
-            for found in TEXT.finditer(data):
-                if (start + found.start()) % PAGE == 0 and _own(objects, found[0]):
+            for at in range(0, len(data), PAGE):
+                found = TEXT.match(data, at, at + SIZE_MAX) if data.startswith(FIRST, at) else None
+                if found and _own(objects, found[0]):
                     return found[0]
     return None
 

@@ -14,6 +14,10 @@ from mizzen.introspection.memory.physical import BadAddress
 NODES_MAX = 1 << 20
 SECONDS = 10.0
 """For one view."""
+TEXT_MAX = 256 << 20
+"""Characters of all that one view holds: a guest can tell the same bytes over and over."""
+OVERHEAD = 64
+"""Bytes that a text takes besides its characters."""
 ATTEMPTS = 3
 REMOVED = 0xDEAD_0000_0000_0122
 """What list_del_rcu leaves as prev: LIST_POISON2, include/linux/poison.h."""
@@ -44,17 +48,24 @@ class Listing(Generic[T]):
 
 @dataclass(slots=True)
 class Limit:
-    """How far to go. end: when to stop, by time.monotonic."""
+    """How far to go. end: when to stop, by time.monotonic. text: characters that may be held."""
 
     end: float
     steps: int = NODES_MAX
+    text: int = TEXT_MAX
+
+    def hold(self, *texts: str) -> None:
+        """Count texts that an entry holds. Raises Broken if that is too much."""
+        self.text -= sum(map(len, texts)) + OVERHEAD * len(texts)
+        if self.text < 0:
+            raise Broken(f"it says more than {TEXT_MAX >> 20} MiB")
 
     def spend(self) -> None:
         """Take one step. Raises Broken if there are none left."""
         self.steps -= 1
         if self.steps < 0:
             raise Broken(f"it goes on after {NODES_MAX} entries")
-        if not self.steps % 64 and time.monotonic() > self.end:
+        if time.monotonic() > self.end:
             raise Broken(f"it was not read to its end within {SECONDS:.0f} s")
 
 

@@ -93,6 +93,7 @@ def _records(ring: _Ring, limit: Limit) -> Iterator[Record]:
         limit.spend()
         record = _record(ring, number)
         if record is not None:
+            limit.hold(record.text)
             yield record
 
 

@@ -66,7 +66,9 @@ def _mounts(objects: Objects, idle: Object, limit: Limit) -> Iterator[Mount]:
             continue
         target = _path(objects, mount, root, limit)
         if target is not None:
-            yield _mount(mount, target)
+            told = _mount(mount, target)
+            limit.hold(told.source, told.target, told.type)
+            yield told
 
 
 def _members(objects: Objects, namespace: Object, limit: Limit) -> Iterator[Object]:

@@ -28,6 +28,8 @@ COMMAND_MAX = 32 << 10
 RSS = (0, 1, 3)
 """MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES of include/linux/mm_types_task.h, since 4.5."""
 IDLE = b"swapper/0\0"
+IDLE_MAX = 4096
+"""Places in the image with that name that are looked at."""
 
 T = TypeVar("T")
 
@@ -62,7 +64,9 @@ def processes(objects: Objects) -> Listing[Process]:
 
 def _processes(objects: Objects, first: Object, limit: Limit) -> Iterator[Process]:
     for task in tasks(objects, first, limit):
-        yield _process(objects, task)
+        process = _process(objects, task)
+        limit.hold(process.name, *(process.command or ()))
+        yield process
 
 
 def tasks(objects: Objects, first: Object, limit: Limit) -> Iterator[Object]:
@@ -81,15 +85,17 @@ def init_task(objects: Objects) -> Object:
     if address is not None:
         return objects.at("task_struct", address)
     start, image = objects.image()
-    place = image.find(IDLE)
-    while place >= 0:
+    place = -1
+    for _ in range(IDLE_MAX):
+        place = image.find(IDLE, place + 1)
+        if place < 0:
+            break
         task = objects.around("task_struct", "comm", start + place)
         try:
             if task.number("real_parent") == task.address and not task.number("pid"):
                 return task
         except BadAddress:
             pass  # the name stands there by itself
-        place = image.find(IDLE, place + 1)
     raise Unknown("its kernel names no variable init_task, nor is its idle task in its image")
 
 

@@ -81,6 +81,7 @@ def _sockets(objects: Objects, first: Object, limit: Limit) -> Iterator[Socket]:
             except BadAddress:
                 continue  # closed meanwhile
             if found is not None:
+                limit.hold(found.local, found.remote, found.process)
                 yield found
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from mizzen.host.paths import guest_binary
@@ -211,9 +211,10 @@ def _recover(kernel: Kernel) -> list[int]:
         code = place.at(kernel, physical).code
         write_word(kernel.memory, physical + PAGE + blob.ARMED, 0)
         for slot, original, stub in blob.read_hooks(page):
-            at = kernel.physical(slot)
-            if read_word(kernel.memory, at) == code + stub:
-                write_word(kernel.memory, at, original)
+            with suppress(BadAddress):  # the guest may have written this page itself
+                at = kernel.physical(slot)
+                if read_word(kernel.memory, at) == code + stub:
+                    write_word(kernel.memory, at, original)
         parked.append(physical)
     return parked[: blob.PARKED_MAX]
 

@@ -23,6 +23,8 @@ MOV_EAX = 0xB8
 ENDBR64 = bytes.fromhex("f30f1efa")
 COUNT = 10
 """NR_SOFTIRQS."""
+PLACES_MAX = 4096
+"""Places that name the known function and are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +75,17 @@ def calls_are_checked(before: list[bytes]) -> bool:
 def vector(data: bytes, function: int, is_code: Callable[[int], bool]) -> list[tuple[int, int]]:
     """Return (position, function) of a softirq_vec in data, of those actions that are set."""
     needle = function.to_bytes(8, "little")
-    place = data.find(needle)
-    while place >= 0:
+    place = -1
+    for _ in range(PLACES_MAX):
+        place = data.find(needle, place + 1)
+        if place < 0:
+            break
         start = place - 8 * KNOWN_INDEX
         words = data[max(start, 0) : start + 8 * COUNT]
         if not place % 8 and len(words) == 8 * COUNT:
             actions = struct.unpack(f"<{COUNT}Q", words)
             if all(not action or is_code(action) for action in actions):
                 return [(start + 8 * i, action) for i, action in enumerate(actions) if action]
-        place = data.find(needle, place + 1)
     return []
 
 

@@ -3,122 +3,31 @@
 from __future__ import annotations
 
 import random
-import re
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from symbol_table import LAYOUTS, Table, lay_out, tokens_for
 
 from mizzen.introspection.kernel import kallsyms
 
-LAYOUTS = ("5.10", "6.1.y", "6.12", "7.x")
-BASE = 0xFFFF_FFFF_9A00_0000
-
-
-@dataclass
-class Table:
-    window: bytes
-    address: int
-    digits: int
-    expected: dict[str, int]
-
-
-def tokens_for() -> list[bytes]:
-    """Letters, digits and a few signs stand for themselves; the rest are whole words."""
-    own = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_.$"
-    words = iter(
-        [
-            b"%c%c%s" % (a, b, w)
-            for w in (b"_", b"lock", b"init")
-            for a in b"xyzpq"
-            for b in range(97, 117)
-        ]
-    )
-    return [bytes((code,)) if code in own else next(words) for code in range(256)]
-
-
-def encoder(tokens: list[bytes]) -> Callable[[bytes], bytes]:
-    """Longest token first, as good as the kernel's own choice for reading."""
-    pattern = re.compile(b"|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
-    codes = {token: code for code, token in enumerate(tokens)}
-
-    def encode(name: bytes) -> bytes:
-        body = bytes(codes[token] for token in pattern.findall(name))
-        if len(body) < 128:
-            return bytes((len(body),)) + body
-        return bytes((0x80 | len(body) & 0x7F, len(body) >> 7)) + body
-
-    return encode
-
-
-class Writer:
-    def __init__(self, before: bytes, align: int) -> None:
-        self.data = bytearray(before)
-        self.align = align
-
-    def put(self, data: bytes) -> int:
-        self.data += bytes(-len(self.data) % self.align)
-        start = len(self.data)
-        self.data += data
-        return start
+IMAGE = kallsyms.KERNEL_MAP + 0x0210_0000
 
 
 @cache
 def make(layout: str, seed: int, count: int, before: int) -> Table:
     rng = random.Random(seed)
-    tokens = tokens_for()
     alphabet = "abcdefghijklmnopqrstuvwxyz_0123456789."
     names = {
         f"{''.join(rng.choices(alphabet, k=rng.randint(1, 24)))}_{i}" for i in range(count - 2)
     }
     names = [*sorted(names), "long" * 60, "phys_base"]
     rng.shuffle(names)
-    align = 4 if layout == "7.x" else 8
     address = kallsyms.KERNEL_MAP + 0x0200_0000
-    out = Writer(bytes(rng.randrange(1, 256) for _ in range(before)), align)
-    image = [rng.randrange(0, 1 << 24) for _ in names]
-    encode = encoder(tokens)
-    encoded = [encode(b"t" + name.encode()) for name in names]
-    starts = [0]
-    for item in encoded:
-        starts.append(starts[-1] + len(item))
-    markers = struct.pack(f"<{(count + 255) // 256}I", *starts[:-1:256])
-    relative = struct.pack(f"<{count}i", *(-1 - offset for offset in image))
-    base = struct.pack("<Q", BASE)
-    if layout in {"5.10", "6.1.y"}:
-        out.put(relative)
-        out.put(base)
-    out.put(struct.pack("<I", count))
-    out.put(b"".join(encoded))
-    out.put(markers)
-    if layout == "6.1.y":
-        out.put(b"".join(rng.randrange(count).to_bytes(3, "big") for _ in names))
-    start = out.put(b"".join(token + b"\0" for token in tokens))
-    digits = start + sum(len(token) + 1 for token in tokens[:48])
-    offsets = [sum(len(token) + 1 for token in tokens[:i]) for i in range(256)]
-    out.put(struct.pack("<256H", *offsets))
-    if layout == "6.12":
-        out.put(relative)
-        out.align = 8
-        out.put(base)
-    if layout == "7.x":
-        out.put(b"")
-        place = len(out.data)
-        virtual = [address + (1 << 20) + offset for offset in image]
-        out.put(
-            struct.pack(
-                f"<{count}i", *(v - (address + place + 4 * i) for i, v in enumerate(virtual))
-            )
-        )
-        expected = dict(zip(names, virtual, strict=True))
-    else:
-        expected = {n: (BASE + o) & kallsyms.MASK for n, o in zip(names, image, strict=True)}
-    out.data += bytes(64)
-    return Table(bytes(out.data), address, digits, expected)
+    noise = bytes(rng.randrange(1, 256) for _ in range(before))
+    return lay_out(layout, {name: IMAGE + rng.randrange(1 << 24) for name in names}, noise, address)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -126,3 +126,15 @@ def test_a_list_that_was_changing_is_read_again():
 
     assert collected(found).items == (2,)
     assert not collected(found).incomplete
+
+
+def test_a_view_holds_so_much_text_and_no_more():
+    def found(limit: Limit) -> Iterator[str]:
+        limit.text = 1000
+        while True:
+            limit.hold("x" * 100)
+            yield "x" * 100
+
+    listing = collected(found)
+    assert 0 < len(listing) < 10
+    assert "it says more" in listing.incomplete

@@ -2,7 +2,8 @@
 
 Nothing is known at first but mappings of a process. In this order:
 
-1. kallsyms' token_table is found by its content (``kallsyms.py``).
+1. kallsyms' token_table is found by its content (``kallsyms.py``): in the image to which the
+   trampoline leads (``trampoline.py``), or anywhere in RAM.
 2. Behind it, in the image's data, lies level3_kernel_pgt: a page whose only two words, the last,
    lead to the tables of the image and of the fixmap. The former, level2_kernel_pgt, is the next
    page (arch/x86/kernel/head_64.S), and says where in physical memory the image is.
@@ -37,7 +38,7 @@ from mizzen.introspection.memory.ram import GuestMemory, Part, Source
 from mizzen.introspection.paging.tables import FRAME, LARGE, PRESENT, TABLE, PageTables, Run, runs
 from mizzen.model.errors import Failure
 
-from . import kallsyms, layout
+from . import kallsyms, layout, trampoline
 from .kallsyms import KERNEL_MAP, Symbols
 
 BANNER = re.compile(rb"Linux version [\x21-\x7e]+ \([^\0]{1,500}\n?\0")
@@ -50,8 +51,6 @@ IMAGE_MAX = 512 << 20
 TABLES_REACH = 96 << 20
 """How far behind token_table the page tables may lie, in bytes."""
 LARGE_PAGE = 2 << 20
-LOW = 640 << 10
-"""Bytes of RAM below the legacy hole; processors start there."""
 LINKS = (510, 511)
 """The entries of level3_kernel_pgt in use: the image's gigabyte, and the fixmap's."""
 EMPTY = bytes(8 * LINKS[0])
@@ -131,7 +130,8 @@ def find(sources: Sequence[Source]) -> Kernel | None:
     """
     former: Kernel | None = None
     unclear: Failure | None = None
-    for found in _kernels(sources, time.monotonic() + SEARCH_SECONDS):
+    deadline = time.monotonic() + SEARCH_SECONDS
+    for found in itertools.chain(_led_to(sources, deadline), _kernels(sources, deadline)):
         if isinstance(found, Failure):
             unclear = unclear or found
         elif _booted_last(found):
@@ -165,15 +165,36 @@ def _kernels(sources: Sequence[Source], deadline: float) -> Iterator[Kernel | Fa
             if not _has_table(source, digits):
                 continue
             for place in _places(source, digits, deadline):
-                try:
-                    kernel = _kernel(place, source, sources, digits)
-                except BadAddress:
-                    continue
-                except Failure as failure:
-                    yield failure
-                    continue
-                if kernel is not None:
-                    yield kernel
+                yield from _tried(place, source, sources, digits)
+
+
+def _led_to(sources: Sequence[Source], deadline: float) -> Iterator[Kernel | Failure]:
+    """Yield the kernel that the trampoline leads to, which spares a search of all RAM."""
+    for source, offset in trampoline.tables(sources):
+        page = source.read(offset, PAGE)
+        place = _place(source, offset, TABLE.unpack(page)) if page.startswith(EMPTY) else None
+        if place is None or time.monotonic() > deadline:
+            continue
+        image = place.memory.read(*place.image)
+        start = place.image.start - place.delta
+        for found in re.finditer(re.escape(kallsyms.DIGITS), image):
+            digits = start + found.start()
+            if _has_table(source, digits):
+                yield from _tried(place, source, sources, digits)
+
+
+def _tried(
+    place: _Place, source: Source, sources: Sequence[Source], digits: int
+) -> Iterator[Kernel | Failure]:
+    try:
+        kernel = _kernel(place, source, sources, digits)
+    except BadAddress:
+        return
+    except Failure as failure:
+        yield failure
+        return
+    if kernel is not None:
+        yield kernel
 
 
 def _occurrences(source: Source, needle: bytes) -> Iterator[int]:
@@ -331,10 +352,9 @@ def _booted_last(kernel: Kernel) -> bool:
     """Tell whether a page of the first MiB leads where the kernel's top table leads."""
     wanted = read_word(kernel.memory, kernel.tables.root + PAGE - 8) & FRAME
     try:
-        low = TABLE.iter_unpack(kernel.memory.read(0, LOW))
+        return wanted in trampoline.leads(kernel.memory.read(0, trampoline.LOW))
     except BadAddress:
         return False
-    return any(page[-1] & PRESENT and page[-1] & FRAME == wanted for page in low)
 
 
 def _symbols(place: _Place, data: bytes, digits: int) -> Symbols | None:

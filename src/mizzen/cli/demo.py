@@ -19,7 +19,7 @@ from . import attach, output
 
 LOOK = r"""
 echo '# uname -a'; uname -a
-echo '# ps'; ps -o pid,user,args | grep -v -e '\[.*\]$' -e 'sh -c' -e grep
+echo '# ps'; ps -eo pid,user,args | grep -v -e '\[.*\]$' -e 'sh -c' -e grep
 echo '# tail /log'; tail /log
 """
 """What is run in the VM when nobody is at a terminal."""

@@ -26,8 +26,9 @@ LOOK = """
 echo mounts; cat /proc/mounts
 echo files; find / -xdev | sort | grep -v -e ^/proc -e /tmp/load
 echo tainted; cat /proc/sys/kernel/tainted
-echo log; dmesg -r | grep '^<[0-4]>'
+echo log; dmesg -r | grep '^<[0-4]>' | grep -v 'hrtimer: interrupt took'
 """
+"""A guest whose host is busy complains of late timers; that is no trace of ours."""
 SETTLE_SECONDS = 60
 KIB_LEFT = 1024
 """What the guest's caches may differ by; the tools of one session alone take 2 MiB."""
@@ -61,20 +62,28 @@ def state(guest) -> State:
     while guest.console.run("ps | grep -c '[m]izzen'") != "0":
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    free = guest.console.run("echo 3 >/proc/sys/vm/drop_caches; grep MemFree /proc/meminfo")
     with target.opened(guest.process.pid) as opened:
         kernel = opened.kernel
         low, directory = (
             kernel.memory.read(0, place.LOW),
             kernel.memory.read(kernel.directory, PAGE),
         )
-    return State(guest.console.run(line(LOOK)), low, directory, int(free.split()[-2]))
+    return State(guest.console.run(line(LOOK)), low, directory, free(guest))
 
 
-def unchanged(before: State, after: State) -> None:
+def free(guest) -> int:
+    told = guest.console.run("echo 3 >/proc/sys/vm/drop_caches; grep MemFree /proc/meminfo")
+    return int(told.split()[-2])
+
+
+def unchanged(guest, before: State) -> None:
+    after = state(guest)
     assert after.seen == before.seen
     assert (after.low, after.directory) == (before.low, before.directory)
-    assert before.free - after.free < KIB_LEFT
+    deadline = time.monotonic() + SETTLE_SECONDS  # what is freed lies in lists of each CPU at first
+    while before.free - free(guest) >= KIB_LEFT:
+        assert time.monotonic() < deadline
+        time.sleep(1)
 
 
 def times(pytestconfig, few: int, many: int) -> int:
@@ -87,7 +96,7 @@ def test_many_attaches_to_a_busy_guest_leave_nothing(loaded, pytestconfig):
     for _ in range(times(pytestconfig, 5, 500)):
         done = loaded.attach("sh", "-c", "exit 7")
         assert done.returncode == 7, done.stderr
-    unchanged(before, state(loaded))
+    unchanged(loaded, before)
 
 
 @pytest.mark.timeout(3 * 3600)
@@ -110,4 +119,4 @@ def test_a_host_killed_at_any_instant_does_no_harm(loaded, pytestconfig):
             killed.kill()
         done = loaded.attach("true")
         assert done.returncode == 0, f"after a kill at {delay:.3f} s: {done.stderr.decode()}"
-    unchanged(before, state(loaded))
+    unchanged(loaded, before)

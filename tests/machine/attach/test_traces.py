@@ -92,7 +92,8 @@ def test_memory_comes_back(guest):
     before = free()
     for _ in range(5):
         assert guest.attach("true").returncode == 0
-    assert before - free() < 1024  # KiB; the tools alone would take 2 MiB each time
+    # KiB; the tools alone would take 2 MiB each time. The last session may still be going.
+    wait_until(lambda: before - free() < 1024, WIPE_SECONDS)
 
 
 def test_a_killed_host_leaves_nothing_running(guest):

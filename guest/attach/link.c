@@ -135,7 +135,7 @@ int link_patience(bool worked) {
     if (worked || !idle_since)
         idle_since = now;
     int64_t idle = now - idle_since;
-    if (idle < 20000)
+    if (idle < 100000) /* the pauses between keys */
         return 100;
     if (idle < 400000)
         return 1000;

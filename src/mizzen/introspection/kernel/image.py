@@ -178,6 +178,8 @@ def _led_to(sources: Sequence[Source], deadline: float) -> Iterator[Kernel | Fai
         image = place.memory.read(*place.image)
         start = place.image.start - place.delta
         for found in re.finditer(re.escape(kallsyms.DIGITS), image):
+            if time.monotonic() > deadline:
+                return
             digits = start + found.start()
             if _has_table(source, digits):
                 yield from _tried(place, source, sources, digits)

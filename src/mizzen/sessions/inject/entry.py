@@ -42,7 +42,6 @@ class _Attempt:
     place: Place
     hooks: list[Hook]
     stubs: list[int]
-    parked: list[int]
     check: Callable[[], None]
 
     def report(self) -> Report:
@@ -94,9 +93,7 @@ def start(kernel: Kernel, token: str, check: Callable[[], None]) -> Arrival:
         parked = _recover(kernel)
         found = hooks.find(kernel)
         where = place.choose(kernel)
-        attempt = _Attempt(
-            kernel, where, found, blob.stubs(stage1, where, len(found)), parked, check
-        )
+        attempt = _Attempt(kernel, where, found, blob.stubs(stage1, where, len(found)), check)
         page = blob.build(
             stage1,
             len(stage2),

@@ -56,6 +56,18 @@ class Guest:
             check=False,
         )
 
+    def mizzen(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run any command of Mizzen's, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "mizzen", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=200,
+            check=False,
+        )
+
     def arguments(self, *command: str, options: tuple[str, ...] = ()) -> list[str]:
         after = ["--", *command] if command else []
         return [sys.executable, "-m", "mizzen", "attach", self.target, *options, *after]

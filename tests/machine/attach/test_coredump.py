@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 
 import drgn
 import pytest
@@ -37,27 +36,14 @@ STRUCTURES = (
 FUNCTIONS = ("_text", "_stext", "startup_64", "_etext", "schedule", "start_kernel")
 
 
-def run(guest, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mizzen", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=guest.environment,
-        timeout=200,
-        check=False,
-        **options,
-    )
-
-
 @pytest.fixture(scope="module")
 def core(guest, tmp_path_factory):
     """A core of a guest that was stopped meanwhile, and what was told of it by looking."""
     path = tmp_path_factory.mktemp("core") / "core"
     guest.process.send_signal(signal.SIGSTOP)
     try:
-        done = run(guest, "coredump", guest.target, "-o", str(path), "--json")
-        live = run(guest, "inspect", guest.target, "--json")
+        done = guest.mizzen("coredump", guest.target, "-o", str(path), "--json")
+        live = guest.mizzen("inspect", guest.target, "--json")
     finally:
         guest.process.send_signal(signal.SIGCONT)
     assert done.returncode == 0, done.stderr
@@ -70,7 +56,7 @@ def core(guest, tmp_path_factory):
 
 def test_a_core_tells_what_the_guest_does(guest, core):
     path, live = core
-    told = json.loads(run(guest, "inspect", f"file:{path}", "--json").stdout)
+    told = json.loads(guest.mizzen("inspect", f"file:{path}", "--json").stdout)
     assert told["name"] == str(path)
     assert {**told, "name": live["name"]} == live
     assert oct(path.stat().st_mode)[-3:] == "600"
@@ -207,7 +193,7 @@ def test_root_writes_into_the_folder_of_another(guest, tmp_path):
     folder = tmp_path / "theirs"
     folder.mkdir()
     os.chown(folder, 65534, 65534)
-    done = run(guest, "coredump", guest.target, "-o", str(folder / "core"))
+    done = guest.mizzen("coredump", guest.target, "-o", str(folder / "core"))
     assert done.returncode == 0, done.stderr
     assert [path.name for path in folder.iterdir()] == ["core"]
     (folder / "core").unlink()
@@ -218,7 +204,7 @@ def test_a_full_disk_leaves_nothing(guest, tmp_path):
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "small", place], check=True)
     try:
-        done = run(guest, "coredump", guest.target, "-o", str(place / "core"))
+        done = guest.mizzen("coredump", guest.target, "-o", str(place / "core"))
         left = list(place.iterdir())
     finally:
         subprocess.run(["umount", place], check=True)
@@ -230,7 +216,7 @@ def test_a_full_disk_leaves_nothing(guest, tmp_path):
 def test_a_dump_of_memory_around_the_hole(boot, tmp_path):
     path = tmp_path / "core"
     guest = boot(machine="q35", memory="5G")
-    done = run(guest, "coredump", guest.target, "-o", str(path))
+    done = guest.mizzen("coredump", guest.target, "-o", str(path))
     assert done.returncode == 0, done.stderr
     with mizzen.inspect(path) as found:
         assert len(found.kernel.memory.ranges) == 2

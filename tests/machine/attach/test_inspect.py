@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from contextlib import contextmanager
 
 import pytest
@@ -19,18 +18,6 @@ from mizzen.introspection import target
 pytestmark = pytest.mark.machine
 
 MIB = 1 << 20
-
-
-def run(guest, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mizzen", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=guest.environment,
-        timeout=200,
-        check=False,
-    )
 
 
 @contextmanager
@@ -220,7 +207,7 @@ def test_the_system_is_told_as_the_guest_tells_it(guest):
 
 def test_the_overview_names_the_most_of_everything(guest, background):
     background("sleep 4245")
-    done = run(guest, "inspect", guest.target)
+    done = guest.mizzen("inspect", guest.target)
     assert done.returncode == 0, done.stderr
     for words in ("Linux", "command line", "available", "sleep 4245", "rootfs", "log"):
         assert words in done.stdout + "Linux"
@@ -229,10 +216,10 @@ def test_the_overview_names_the_most_of_everything(guest, background):
 
 
 def test_sections_are_shown_in_full_and_as_json(guest):
-    done = run(guest, "inspect", guest.target, "log")
+    done = guest.mizzen("inspect", guest.target, "log")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) > 100
-    done = run(guest, "inspect", guest.target, "mounts", "memory", "--json")
+    done = guest.mizzen("inspect", guest.target, "mounts", "memory", "--json")
     told = json.loads(done.stdout)
     assert told["memory"]["total"] > 100 * MIB
     assert told["mounts"][0]["target"] == "/"
@@ -243,7 +230,7 @@ def test_sections_are_shown_in_full_and_as_json(guest):
 def test_what_a_guest_writes_cannot_steer_the_terminal(guest):
     guest.console.run("printf 'a\\033]0;title\\007b\\233c\\n' >/dev/kmsg")
     for options in ((), ("--json",)):
-        shown = run(guest, "inspect", guest.target, "log", *options).stdout
+        shown = guest.mizzen("inspect", guest.target, "log", *options).stdout
         assert "title" in shown
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown)
 
@@ -256,7 +243,7 @@ def test_looking_and_attaching_at_once(guest):
         env=guest.environment,
     ) as session:
         assert session.stdout.readline() == b"begun\n"
-        done = run(guest, "inspect", guest.target, "processes")
+        done = guest.mizzen("inspect", guest.target, "processes")
         session.stdin.close()
         assert session.wait(60) == 0
     assert done.returncode == 0, done.stderr
@@ -267,7 +254,7 @@ def test_looking_at_a_stopped_guest_changes_nothing(guest):
     guest.console.run("true")
     with stopped(guest):
         before = everything(guest)
-        done = run(guest, "inspect", guest.target, "--json")
+        done = guest.mizzen("inspect", guest.target, "--json")
         assert everything(guest) == before
     told = json.loads(done.stdout)
     assert told["missing"] == told["incomplete"] == {}
@@ -280,13 +267,13 @@ def test_a_guest_that_has_panicked_tells_why(boot):
                       " until grep -q 4246 /proc/$!/cmdline; do usleep 10000; done")  # fmt: skip
     guest.console.socket.sendall(b"echo c >/proc/sysrq-trigger\n")
     guest.console.wait_for("end Kernel panic", 60)
-    done = run(guest, "inspect", guest.target, "--json")
+    done = guest.mizzen("inspect", guest.target, "--json")
     told = json.loads(done.stdout)
     assert told["missing"] == told["incomplete"] == {}
     assert told["system"]["panic"].startswith("sysrq triggered crash")
     assert any(one["command"] == ["sleep", "4246"] for one in told["processes"])
     assert "sysrq: Trigger a crash" in [one["text"] for one in told["log"]]
-    shown = run(guest, "inspect", guest.target).stdout
+    shown = guest.mizzen("inspect", guest.target).stdout
     assert re.search(r"panicked +sysrq triggered crash", shown)
 
 
@@ -301,7 +288,7 @@ def test_a_guest_that_has_panicked_tells_why(boot):
     ],
 )
 def test_what_cannot_be_looked_at_is_told_in_one_line(guest, named, status, words):
-    done = run(guest, "inspect", named)
+    done = guest.mizzen("inspect", named)
     assert done.returncode == status
     assert words in done.stderr
     assert done.stderr.count("\n") == 1

@@ -21,7 +21,8 @@ DIRECT_MAP = 0xFFFF_8880_0000_0000
 FLAGS, LARGE, NO_EXECUTE = 0x3, 0x80, 1 << 63
 TRAMPOLINE = 0x9000
 TABLES = DATA + (1 << 20)
-"""level3, level2, and the top table; the symbol table is below them."""
+"""The page tables; the symbol table is below them."""
+TOP, LEVEL3, LEVEL2, UPPER, FIXMAP = (TABLES + PAGE * number for number in range(5))
 HEAP = TABLES + 16 * PAGE
 BANNER = b"Linux version 6.6.6 (me@there) (gcc) #1 SMP\n\0"
 E820 = ((0, 0x9FC00, 1), (0x9FC00, 0x400, 2), (0x100000, SIZE - 0x100000, 1))
@@ -191,17 +192,15 @@ def _filled() -> Builder:
 
 
 def _tables(made: Builder) -> None:
-    level3, level2, top = TABLES, TABLES + PAGE, TABLES + 2 * PAGE
-    upper, fixmap = TABLES + 3 * PAGE, TABLES + 4 * PAGE
     words = {
-        level3 + 8 * 510: level2 | FLAGS,
-        level3 + 8 * 511: fixmap | FLAGS,
-        level2 + 8 * 1: TEXT | LARGE | 1,
-        level2 + 8 * 2: DATA | LARGE | FLAGS | NO_EXECUTE,
-        top + 8 * 273: upper | FLAGS,
-        top + 8 * 511: level3 | FLAGS,
-        upper: LARGE | FLAGS | NO_EXECUTE,
-        TRAMPOLINE + 8 * 511: level3 | FLAGS,
+        LEVEL3 + 8 * 510: LEVEL2 | FLAGS,
+        LEVEL3 + 8 * 511: FIXMAP | FLAGS,
+        LEVEL2 + 8 * 1: TEXT | LARGE | 1,
+        LEVEL2 + 8 * 2: DATA | LARGE | FLAGS | NO_EXECUTE,
+        TOP + 8 * 273: UPPER | FLAGS,
+        TOP + 8 * 511: LEVEL3 | FLAGS,
+        UPPER: LARGE | FLAGS | NO_EXECUTE,
+        TRAMPOLINE + 8 * 511: LEVEL3 | FLAGS,
     }
     for at, word in words.items():
         struct.pack_into("<Q", made.ram, at, word)
@@ -218,7 +217,7 @@ def _tasks(made: Builder) -> None:
         made.set("task_struct", task, tasks=struct.pack("<QQ", after, before), real_parent=init)
     text = made.raw(b"/sbin/init\0--now\0")
     mm = made.make("mm_struct", arg_start=text, arg_end=text + 17,
-                   pgd=DIRECT_MAP + TABLES + 2 * PAGE)  # fmt: skip
+                   pgd=DIRECT_MAP + TOP)  # fmt: skip
     made.symbols |= {
         "init_task": init,
         "nr_cpu_ids": made.raw(b"\x02\0\0\0"),

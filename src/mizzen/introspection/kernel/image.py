@@ -7,8 +7,8 @@ Nothing is known at first but mappings of a process. In this order:
 2. Behind it, in the image's data, lies level3_kernel_pgt: a page whose only two words, the last,
    lead to the tables of the image and of the fixmap. The former, level2_kernel_pgt, is the next
    page (arch/x86/kernel/head_64.S), and says where in physical memory the image is.
-3. The page whose last word leads to level3_kernel_pgt is the top table, init_top_pgt; with five
-   levels level4_kernel_pgt stands between.
+3. A few pages before, the one whose last word leads to level3_kernel_pgt is the top table,
+   init_top_pgt; with five levels level4_kernel_pgt stands between.
 4. The symbols are read, now that the tables' virtual addresses are known.
 5. The firmware's memory map in boot_params tells where RAM is (``layout.py``).
 
@@ -35,7 +35,16 @@ from mizzen.introspection.memory.physical import (
     read_word,
 )
 from mizzen.introspection.memory.ram import GuestMemory, Part, Source
-from mizzen.introspection.paging.tables import FRAME, LARGE, PRESENT, TABLE, PageTables, Run, runs
+from mizzen.introspection.paging.tables import (
+    ENTRIES,
+    FRAME,
+    LARGE,
+    PRESENT,
+    TABLE,
+    PageTables,
+    Run,
+    runs,
+)
 from mizzen.model.errors import Failure
 
 from . import kallsyms, layout, trampoline
@@ -51,6 +60,8 @@ IMAGE_MAX = 512 << 20
 TABLES_REACH = 96 << 20
 """How far behind token_table the page tables may lie, in bytes."""
 LARGE_PAGE = 2 << 20
+TOP_REACH = 16 * PAGE
+"""How far before level3_kernel_pgt init_top_pgt may lie, in bytes; it is 3 to 5 pages."""
 LINKS = (510, 511)
 """The entries of level3_kernel_pgt in use: the image's gigabyte, and the fixmap's."""
 EMPTY = bytes(8 * LINKS[0])
@@ -280,26 +291,28 @@ def _start(index: int, entry: int) -> int:
     return (entry & FRAME & -LARGE_PAGE) - index * LARGE_PAGE
 
 
-def _top(place: _Place, data: bytes) -> PageTables | None:
-    """Find the top table among the image's pages: it leads to level3 and maps more than that."""
-    start, leading = place.image.start, _leading(place, data)
-    pages = leading.get(place.directory - PAGE, [])
-    uppers = [upper for page in pages for upper in leading.get(page, [])]
+def _top(place: _Place) -> PageTables | None:
+    """Find the top table close before level3: it leads there, and maps more than that.
+
+    Processes' tables do so as well, and parts of the image that were freed may hold some.
+    """
+    level3 = place.directory - PAGE
+    start = max(level3 - TOP_REACH, place.image.start)
+    data = place.memory.read(start, level3 - start)
+    near = {start + PAGE * i: words for i, words in enumerate(TABLE.iter_unpack(data))}
+
+    def leading_to(table: int) -> list[int]:
+        return [
+            at for at, words in near.items() if words[-1] & (FRAME | PRESENT) == table | PRESENT
+        ]
+
+    pages = leading_to(level3)
+    uppers = [upper for page in pages for upper in leading_to(page)]
     for levels, tops in ((5, uppers), (4, pages)):  # to level4_kernel_pgt something leads, if any
         for top in tops:
-            if any(TABLE.unpack_from(data, top - start)[256:511]):
+            if any(near[top][ENTRIES // 2 : -1]):
                 return PageTables(place.memory, top, levels)
     return None
-
-
-def _leading(place: _Place, data: bytes) -> dict[int, list[int]]:
-    """Return, by the table to which its last word leads, the image's pages."""
-    found: dict[int, list[int]] = {}
-    for at in range(0, len(data), PAGE):
-        last = int.from_bytes(data[at + PAGE - 8 : at + PAGE], "little")
-        if last & PRESENT:
-            found.setdefault(last & FRAME, []).append(place.image.start + at)
-    return found
 
 
 def _kernel(place: _Place, source: Source, sources: Sequence[Source], digits: int) -> Kernel | None:
@@ -307,7 +320,7 @@ def _kernel(place: _Place, source: Source, sources: Sequence[Source], digits: in
     if not place.image.start <= at < place.image.end:
         return None
     data = place.memory.read(*place.image)
-    top = _top(place, data)
+    top = _top(place)
     banner = BANNER.search(data)
     if top is None or banner is None:
         return None

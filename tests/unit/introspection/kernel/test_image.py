@@ -12,7 +12,6 @@ from mizzen.introspection.kernel import image
 from mizzen.introspection.memory.physical import PAGE
 from mizzen.model.errors import Failure
 
-TOP = guest.TABLES + 2 * PAGE
 E820 = struct.pack("<QQI", *guest.E820[-1])
 
 
@@ -29,11 +28,11 @@ def without_ram() -> Mapping:
 
 
 def without_direct_map() -> Mapping:
-    return changed(TOP + 8 * 273, struct.pack("<Q", 0x7FFF_FFFF_F003))
+    return changed(guest.TOP + 8 * 273, struct.pack("<Q", 0x7FFF_FFFF_F003))
 
 
 def with_a_directory_that_leads_nowhere() -> Mapping:
-    return changed(guest.TABLES + PAGE, struct.pack("<Q", 0x7FFF_FFFF_F003))
+    return changed(guest.LEVEL2, struct.pack("<Q", 0x7FFF_FFFF_F003))
 
 
 FALSE = [without_ram, without_direct_map, with_a_directory_that_leads_nowhere]
@@ -45,6 +44,14 @@ def test_a_kernel_is_found_with_its_image_and_direct_map():
     assert kernel.release == "6.6.6"
     assert kernel.direct_map == guest.DIRECT_MAP
     assert [run.physical for run in kernel.image] == [guest.TEXT, guest.DATA]
+
+
+def test_the_top_table_is_the_kernel_s_and_not_that_of_a_process():
+    """Of the image, the gaps between its parts are freed, and a process's table may be in one."""
+    table = guest.built()[guest.TOP : guest.TOP + PAGE]
+    kernel = image.find([changed(guest.TEXT + (1 << 20), table)])
+    assert kernel is not None
+    assert kernel.tables.root == guest.TOP
 
 
 @pytest.mark.parametrize("false", FALSE)

@@ -12,19 +12,7 @@ import cyclopts
 from mizzen import __version__
 from mizzen.model.errors import Failure, UsageError
 
-from . import (
-    attach,
-    bench,
-    coredump,
-    demo,
-    doctor,
-    incidents,
-    inspect,
-    machines,
-    output,
-    tools,
-    watch,
-)
+from . import output
 
 app = cyclopts.App(
     name="mizzen",
@@ -32,27 +20,31 @@ app = cyclopts.App(
     version=__version__,
     version_flags=["--version"],
 )
-app.command(demo.demo)
-app.command(machines.app)
-app.command(attach.attach)
-app.command(tools.app)
-app.command(inspect.inspect)
-app.command(coredump.coredump)
-app.command(watch.watch)
-app.command(incidents.app)
-app.command(doctor.doctor)
-app.command(bench.app)
+# By name, so that a command waits for the import of its own module alone.
+app.command("mizzen.cli.demo:demo")
+app.command("mizzen.cli.machines:app", name="machines")
+app.command("mizzen.cli.attach:attach")
+app.command("mizzen.cli.tools:app", name="tools")
+app.command("mizzen.cli.inspect:inspect")
+app.command("mizzen.cli.coredump:coredump")
+app.command("mizzen.cli.watch:watch")
+app.command("mizzen.cli.incidents:app", name="incidents")
+app.command("mizzen.cli.doctor:doctor")
+app.command("mizzen.cli.bench:app", name="bench")
 
 
 def main() -> None:
     """Run the command line and exit with its status: 0 done, 1 failed, 2 wrong usage."""
     output.have_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    if not sys.argv[1:] or sys.argv[1].startswith("-"):  # help tells of every command
+        for name in app:
+            app[name]
     try:
         status = app(print_error=False, exit_on_error=False)
         sys.stdout.flush()
     except cyclopts.CycloptsError as error:
-        output.fail(" ".join(str(error).split()).rstrip(".") + "; see: mizzen --help")
+        output.fail(" ".join(str(error).split()).rstrip("., ") + "; see: mizzen --help")
         status = 2
     except UsageError as error:
         output.fail(str(error))

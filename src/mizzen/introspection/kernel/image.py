@@ -176,7 +176,8 @@ def _kernels(sources: Sequence[Source], deadline: float) -> Iterator[Kernel | Fa
             if not _has_table(source, digits):
                 continue
             for place in _places(source, digits, deadline):
-                yield from _tried(place, source, sources, digits)
+                image = place.memory.read(*place.image)
+                yield from _tried(place, image, source, sources, digits)
 
 
 def _led_to(sources: Sequence[Source], deadline: float) -> Iterator[Kernel | Failure]:
@@ -193,14 +194,14 @@ def _led_to(sources: Sequence[Source], deadline: float) -> Iterator[Kernel | Fai
                 return
             digits = start + found.start()
             if _has_table(source, digits):
-                yield from _tried(place, source, sources, digits)
+                yield from _tried(place, image, source, sources, digits)
 
 
 def _tried(
-    place: _Place, source: Source, sources: Sequence[Source], digits: int
+    place: _Place, image: bytes, source: Source, sources: Sequence[Source], digits: int
 ) -> Iterator[Kernel | Failure]:
     try:
-        kernel = _kernel(place, source, sources, digits)
+        kernel = _kernel(place, image, source, sources, digits)
     except BadAddress:
         return
     except Failure as failure:
@@ -315,11 +316,13 @@ def _top(place: _Place) -> PageTables | None:
     return None
 
 
-def _kernel(place: _Place, source: Source, sources: Sequence[Source], digits: int) -> Kernel | None:
+def _kernel(
+    place: _Place, data: bytes, source: Source, sources: Sequence[Source], digits: int
+) -> Kernel | None:
+    """Read the kernel in an image, whose bytes are given; None if there is none."""
     at = digits + place.delta
     if not place.image.start <= at < place.image.end:
         return None
-    data = place.memory.read(*place.image)
     top = _top(place)
     banner = BANNER.search(data)
     if top is None or banner is None:
@@ -327,9 +330,8 @@ def _kernel(place: _Place, source: Source, sources: Sequence[Source], digits: in
     symbols = _symbols(place, data, at - place.image.start)
     if symbols is None:
         return None
-    parts = layout.parts(
-        layout.Home(source, place.delta), sources, layout.firmware_map(data, place.image)
-    )
+    firmware = _firmware_map(place, data, symbols)
+    parts = layout.parts(layout.Home(source, place.delta), sources, firmware)
     if parts is None:
         raise Failure(
             "cannot read the guest",
@@ -349,6 +351,17 @@ def _kernel(place: _Place, source: Source, sources: Sequence[Source], digits: in
         *(memory, symbols, text, place.physical_base, tables, image, place.directory),
         direct_map=_direct_map(tables, place.directory),
     )
+
+
+def _firmware_map(place: _Place, data: bytes, symbols: Symbols) -> list[tuple[Range, int]]:
+    """Find the firmware's memory map: in boot_params, or anywhere if that has no name."""
+    address = symbols.address("boot_params")
+    if address is not None:
+        at = address - KERNEL_MAP + place.physical_base - place.image.start
+        found = layout.firmware_map(data[at : at + PAGE] if at >= 0 else b"", place.image)
+        if found:
+            return found
+    return layout.firmware_map(data, place.image)
 
 
 def _direct_map(tables: PageTables, known: int) -> int:

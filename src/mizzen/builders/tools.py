@@ -1,4 +1,4 @@
-"""Tools for sessions, as folders: whatever a user names becomes one, and is kept in the cache.
+"""Tools for sessions, as folders that are kept in the cache; ``toolmaking.py`` makes them.
 
 An image's or an archive's files are below ``cache/tools/``, each with a record beside it. That
 folder is closed to others, for files in it may have set-user-id. Whoever uses one holds a shared
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -18,13 +17,12 @@ from pathlib import Path
 
 import msgspec
 
-from mizzen.host.files import explained, replacing, sha256
+from mizzen.host.files import explained, replacing
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
-from mizzen.model.progress import Progress, Report
 
-from . import archive, image, mounts, toolbox
-from .cache import closed, keep, workshop
+from . import toolbox
+from .cache import closed, workshop
 
 PAGE = 4096
 COUNT_MAX = 1 << 20
@@ -46,46 +44,15 @@ class Tools:
     made: float = 0
 
 
-async def gather(named: str | None, folders: Folders, report: Report) -> Tools | None:
-    """Return the tools a user names: a folder, a tarball, or an OCI image.
-
-    None stands for the default ones; they are None where nobody has built them.
-    Raises Failure, in one line, whatever prevents it.
-    """
-    if named is None:
-        return default(folders)
-    what = f"cannot use the tools {named}"
-    path = _local(named, what)
-    if path is None:
-        return _recorded(await image.tools_folder(named, folders, report), named)
-    with explained(what):
-        return await _from_archive(path, folders, report) or measured(named, path, what)
-
-
 def default(folders: Folders) -> Tools | None:
     """Return the default tools of this host's suite if they were built."""
-    return _recall(folders.cache / "tools" / toolbox.key())
-
-
-async def build_default(folders: Folders, report: Report) -> Tools:
-    """Make the default tools of Debian packages, anew if they are there already.
-
-    Raises Failure if Debian's mirror cannot be reached, there is no disk space, or a session uses
-    the old ones.
-    """
-    what = "cannot make the tools"
-    place = folders.cache / "tools" / toolbox.key()
-    async with workshop(closed(place.parent), what) as temporary:
-        made = await toolbox.make(temporary, await mounts.own(), what, report)
-        await archive.extract(made, temporary / "root", what, report)
-        _take_away(place, temporary, what)
-        return _recorded(keep(temporary / "root", place), toolbox.NAME)
+    return recall(folders.cache / "tools" / toolbox.key())
 
 
 def everything(folders: Folders) -> list[Tools]:
     """Return all tools in the cache, by name."""
     kind = folders.cache / "tools"
-    found = (_recall(path) for path in kind.glob("*") if path.is_dir())
+    found = (recall(path) for path in kind.glob("*") if path.is_dir())
     return sorted((tools for tools in found if tools), key=lambda tools: tools.name)
 
 
@@ -100,7 +67,7 @@ async def remove(folders: Folders, name: str) -> list[Tools]:
         if not found:
             raise Failure(what, "there are none", "see: mizzen tools list")
         for tools in found:
-            _take_away(tools.path, temporary, what)
+            take_away(tools.path, temporary, what)
     return found
 
 
@@ -136,62 +103,13 @@ def measured(name: str, path: Path, what: str) -> Tools:
     return Tools(name, path, size, count)
 
 
-def _local(named: str, what: str) -> Path | None:
-    """Return the folder or file that a user named, None if it is an OCI reference."""
-    path = Path(named)
-    if path.exists():
-        return path.resolve()
-    if named.startswith(("/", ".")):
-        raise Failure(what, "there is no such folder or file", archive.FIX)
-    return None
-
-
-async def _from_archive(file: Path, folders: Folders, report: Report) -> Tools | None:
-    """Return an archive's files, unpacked the first time that this very content is named.
-
-    None if it is no file.
-    """
-    what = f"cannot use the tools {file}"
-    kind = folders.cache / "tools"
-    noted = _note(file, folders)
-    if noted is None:
-        return None
-    if known := _noted(noted, kind):
-        return known
-    async with workshop(closed(kind), what) as temporary:
-        task = f"reading {file.name}"
-        report(Progress(task))
-        place = kind / f"archive-{sha256(file)}"
-        report(Progress(task, finished=True))
-        known = _recall(place)
-        if known is None:
-            root = await archive.root_of(file, temporary, folders, what, report)
-            known = _recorded(keep(root, place), str(file))
-        with replacing(noted) as written:
-            written.write_text(place.name)
-    return known
-
-
-def _note(file: Path, folders: Folders) -> Path | None:
-    """Return where it is noted which content a file has: reading all of it takes long."""
-    if not file.is_file():
-        return None
-    status = file.stat()
-    facts = f"{file} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
-    return folders.cache / "archives" / hashlib.sha256(facts.encode()).hexdigest()
-
-
-def _noted(note: Path, kind: Path) -> Tools | None:
-    return _recall(kind / note.read_text()) if note.is_file() else None
-
-
 def _record(place: Path) -> Path:
     return place.with_name(f"{place.name}.json")
 
 
-def _recorded(place: Path, name: str) -> Tools:
+def recorded(place: Path, name: str) -> Tools:
     """Return tools in the cache, their record written where it is missing."""
-    known = _recall(place)
+    known = recall(place)
     if known is None:
         what = f"cannot use the tools {name}"
         with explained(what):
@@ -201,7 +119,8 @@ def _recorded(place: Path, name: str) -> Tools:
     return known
 
 
-def _recall(place: Path) -> Tools | None:
+def recall(place: Path) -> Tools | None:
+    """Return tools in the cache by their folder, None if they are not there as a whole."""
     try:
         known = msgspec.json.decode(
             _record(place).read_bytes(), type=Tools, dec_hook=lambda kind, value: kind(value)
@@ -211,7 +130,7 @@ def _recall(place: Path) -> Tools | None:
     return replace(known, path=place) if place.is_dir() else None
 
 
-def _take_away(place: Path, temporary: Path, what: str) -> None:
+def take_away(place: Path, temporary: Path, what: str) -> None:
     """Move tools out of the cache, if they are there, into a folder that is temporary.
 
     Raises Failure if a session uses them.

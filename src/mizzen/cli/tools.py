@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.text import Text
 
-from mizzen.builders import tools
+from mizzen.builders import toolmaking, tools
 from mizzen.builders.tools import Tools
 from mizzen.host.paths import folders
 
@@ -32,7 +32,7 @@ def build(*, json: Json = False) -> None:
         Print what was built as JSON.
     """
     with output.progress() as report:
-        built = asyncio.run(tools.build_default(folders(), report))
+        built = asyncio.run(toolmaking.build_default(folders(), report))
     if json:
         output.as_json(built)
         return

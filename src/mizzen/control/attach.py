@@ -21,8 +21,6 @@ from mizzen.model.progress import Report
 from mizzen.sessions import tools
 from mizzen.sessions.tools import Folder, Luggage
 
-from . import incidents, machines
-
 LAST_BYTES = 64 << 10
 """How much of a function's log a session finds in /log."""
 
@@ -44,13 +42,6 @@ def resolve(folders: Folders, text: str) -> Target:
 
     Raises UsageError for a malformed one, Failure for what is not running.
     """
-    if text.startswith("incident/"):
-        number = text.removeprefix("incident/")
-        if not re.fullmatch(r"[1-9][0-9]{0,17}", number):
-            raise UsageError(
-                f"cannot attach to {text}", "that is no incident's id", "write incident/NUMBER"
-            )
-        return resolve(folders, incidents.target(folders, incidents.incident(folders, int(number))))
     if text.startswith("pid:"):
         number = text.removeprefix("pid:")
         if not re.fullmatch(r"[1-9][0-9]{0,9}", number):
@@ -58,6 +49,15 @@ def resolve(folders: Folders, text: str) -> Target:
                 f"cannot attach to {text}", "that is no process id", "write pid:NUMBER"
             )
         return Target(f"pid {number}", int(number))
+    from . import incidents, machines  # noqa: PLC0415 - they take a moment
+
+    if text.startswith("incident/"):
+        number = text.removeprefix("incident/")
+        if not re.fullmatch(r"[1-9][0-9]{0,17}", number):
+            raise UsageError(
+                f"cannot attach to {text}", "that is no incident's id", "write incident/NUMBER"
+            )
+        return resolve(folders, incidents.target(folders, incidents.incident(folders, int(number))))
     with machines.registry(folders) as registry:
         machine = registry.find(text)
     if machine.state is not MachineState.RUNNING:
@@ -93,7 +93,12 @@ async def gather(where: Target, named: str | None, folders: Folders, report: Rep
     guest's function wrote last is added as /log. Raises Failure.
     """
     log = () if where.log is None else (cpio.file("log", where.log.encode(errors="replace")),)
-    found = await builders.gather(named, folders, report)
+    if named is None:
+        found = builders.default(folders)
+    else:
+        from mizzen.builders import toolmaking  # noqa: PLC0415 - it takes a moment
+
+        found = await toolmaking.gather(named, folders, report)
     return Chosen(log if found else (*await tools.busybox(), *log), found)
 
 

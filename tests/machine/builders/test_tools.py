@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mizzen.builders import oci, tools
+from mizzen.builders import oci, toolmaking, tools
 from mizzen.builders.buildah import here
 from mizzen.model.errors import Failure
 from mizzen.model.progress import silent
@@ -21,7 +21,7 @@ LOOK = "for name; do command -v $name >/dev/null || echo $name; done; gdb --vers
 @pytest.fixture(scope="session")
 def default(cache):
     """The default tools: they take long to make, so they are kept from one run to the next."""
-    return tools.default(cache) or asyncio.run(tools.build_default(cache, silent))
+    return tools.default(cache) or asyncio.run(toolmaking.build_default(cache, silent))
 
 
 def inside(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -55,7 +55,7 @@ def test_without_a_mirror_building_fails_in_one_line(folders, monkeypatch):
     kept = folders.cache / "tools"
     before = {*kept.iterdir()} if kept.exists() else set()
     with pytest.raises(Failure, match=r"cannot make the tools: .*check the network"):
-        asyncio.run(tools.build_default(folders, silent))
+        asyncio.run(toolmaking.build_default(folders, silent))
     assert tools.default(folders) is None
     assert {*kept.iterdir()} - before <= {kept / ".lock"}
 
@@ -88,7 +88,7 @@ def test_an_archive_may_hold_an_image(folders, image, tmp_path, containers, kind
         return await oci.names(buildah)
 
     before = asyncio.run(stored())
-    found = asyncio.run(tools.gather(str(file), folders, silent))
+    found = asyncio.run(toolmaking.gather(str(file), folders, silent))
     assert (found.path / "bin/tool").read_text() == "a tool"
     assert asyncio.run(oci.names(asyncio.run(here(folders)))) == before
     assert containers() == set()

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mizzen.builders import tools
+from mizzen.builders import toolmaking, tools
 from mizzen.builders.tools import Tools
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
-from mizzen.model.progress import Progress, silent
+from mizzen.model.progress import Progress
 
 
 @pytest.fixture
@@ -44,14 +44,12 @@ def archive(tmp_path: Path, root: Path) -> Path:
     return path
 
 
-def gather(named: str | Path | None, folders: Folders, seen: list[str] | None = None) -> Tools:
+def gather(named: str | Path, folders: Folders, seen: list[str] | None = None) -> Tools:
     def report(progress: Progress) -> None:
         if seen is not None and progress.task not in seen:
             seen.append(progress.task)
 
-    found = asyncio.run(tools.gather(None if named is None else str(named), folders, report))
-    assert found
-    return found
+    return asyncio.run(toolmaking.gather(str(named), folders, report))
 
 
 def test_a_folder_is_used_where_it_is(root: Path, folders: Folders) -> None:
@@ -112,7 +110,7 @@ def test_what_is_unpacked_is_closed_to_others(archive: Path, folders: Folders) -
 
 
 def test_without_default_tools_there_are_none(folders: Folders) -> None:
-    assert asyncio.run(tools.gather(None, folders, silent)) is None
+    assert tools.default(folders) is None
     assert tools.everything(folders) == []
 
 

@@ -31,7 +31,15 @@ _GONE = {
 }
 
 
-class _Vector(ctypes.Structure):
+class _Ours(ctypes.Structure):
+    """struct iovec of bytes of our own."""
+
+    _fields_ = (("base", ctypes.c_char_p), ("length", ctypes.c_size_t))
+
+
+class _Theirs(ctypes.Structure):
+    """struct iovec by an address in the hypervisor."""
+
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
@@ -71,17 +79,13 @@ class ProcessMemory:
     def write(self, offset: int, data: bytes) -> None:
         """See ``Source``. Raises Failure if the process is gone."""
         check_range((Range(0, self.size),), offset, len(data))
-        buffer = ctypes.create_string_buffer(data, len(data))
-        done = 0
-        while done < len(data):
-            here = _Vector(ctypes.addressof(buffer) + done, len(data) - done)
-            there = _Vector(self.mapping.start + offset + done, len(data) - done)
-            moved = _libc.process_vm_writev(
-                self.pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0
-            )
+        while data:
+            ours = ctypes.byref(_Ours(data, len(data)))
+            theirs = ctypes.byref(_Theirs(self.mapping.start + offset, len(data)))
+            moved = _libc.process_vm_writev(self.pid, ours, 1, theirs, 1, 0)
             if moved <= 0:
                 raise _told(ctypes.get_errno())
-            done += moved
+            data, offset = data[moved:], offset + moved
 
     def blocks(self) -> Iterator[Range]:
         """See ``Source``."""

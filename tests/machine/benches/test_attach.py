@@ -14,7 +14,7 @@ from mizzen.model.progress import silent
 
 LEAST = Extent(
     attaches=1, attaches_large=1, echoes=2, block=2, transfers=1, bulk=0.1, idle=0.2, settle=0,
-    rounds=1, slices=1, slice=0.05, small=256, middle=256, large=512,
+    rounds=1, tries=1, slices=1, slice=0.05, small=256, middle=256, large=512,
 )  # fmt: skip
 
 

@@ -27,25 +27,38 @@ static uint64_t room = UINT64_MAX;
 
 static char header[ARCHIVE_HEADER + 1], path[2 * ARCHIVE_NAME_MAX + 2];
 static unsigned char buffer[ARCHIVE_PART];
+static unsigned char ahead[ARCHIVE_PART]; /* what was read with something before it */
+static size_t ahead_start, ahead_end;
 
 static int folder = -1;                /* where the current entry goes */
 static char folder_path[sizeof(path)]; /* and its path */
 static int file = -1;                  /* a file of which more parts come */
 static char partial[32];               /* its name until it is whole */
 
+static bool read_ahead(void) {
+    ssize_t size;
+    do
+        size = read(0, ahead, sizeof(ahead));
+    while (size < 0 && errno == EINTR);
+    if (!size)
+        errno = EPIPE;
+    ahead_start = 0;
+    ahead_end = size > 0 ? (size_t)size : 0;
+    return size > 0;
+}
+
+/* Small pieces come with one system call for many. */
 static bool take(void *data, size_t size) {
     while (size) {
-        size_t part = size < sizeof(buffer) ? size : sizeof(buffer);
-        ssize_t taken = read(0, data ? data : buffer, part);
-        if (taken < 0 && errno == EINTR)
-            continue;
-        if (!taken)
-            errno = EPIPE;
-        if (taken <= 0)
+        if (ahead_start == ahead_end && !read_ahead())
             return false;
-        if (data)
-            data = (char *)data + taken;
-        size -= (size_t)taken;
+        size_t part = ahead_end - ahead_start < size ? ahead_end - ahead_start : size;
+        if (data) {
+            memcpy(data, ahead + ahead_start, part);
+            data = (char *)data + part;
+        }
+        ahead_start += part;
+        size -= part;
     }
     return true;
 }
@@ -100,7 +113,9 @@ static bool finish(const char *last, mode_t mode) {
     int flags = AT_SYMLINK_NOFOLLOW;
     struct timespec times[2] = {{field(FIELD_TIME), field(FIELD_NANOSECONDS)}, {0, 0}};
     times[1] = times[0];
-    if (tools && fchownat(folder, last, field(FIELD_UID), field(FIELD_GID), flags))
+    uid_t uid = field(FIELD_UID);
+    gid_t gid = field(FIELD_GID);
+    if (tools && (uid || gid) && fchownat(folder, last, uid, gid, flags))
         return false;
     if (!S_ISLNK(mode) && fchmodat(folder, last, mode & (tools ? 07777 : 0777), 0))
         return false;
@@ -131,8 +146,12 @@ static bool write_link(const char *last, mode_t mode, size_t size) {
     if (size > ARCHIVE_NAME_MAX)
         return false;
     target[size] = 0;
-    unlinkat(folder, last, 0);
-    return take(target, size) && !symlinkat(target, folder, last) && finish(last, mode);
+    if (!take(target, size))
+        return false;
+    int failed = symlinkat(target, folder, last);
+    if (failed && errno == EEXIST && !unlinkat(folder, last, 0))
+        failed = symlinkat(target, folder, last);
+    return !failed && finish(last, mode);
 }
 
 static bool write_folder(const char *last, mode_t mode) {

@@ -33,7 +33,7 @@ from .link import Link
 from .local import Streams
 from .requests import Ready, Size
 from .room import Way
-from .stream import Stream, status_of
+from .stream import PART, Stream, status_of
 from .tools import Luggage
 
 ENVIRONMENT = {
@@ -148,8 +148,13 @@ class Session:
         """Send data, take all that comes, and return it when the stream has ended."""
 
         async def send() -> None:
+            waiting = bytearray()  # many small parts go as one
             for part in data:
-                await stream.send(part)
+                waiting += part
+                if len(waiting) >= PART:
+                    await stream.send(bytes(waiting))
+                    waiting.clear()
+            await stream.send(bytes(waiting))
             stream.end_input()
 
         sender = asyncio.create_task(send())

@@ -14,8 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mizzen.host.paths import Folders
+
+# No test judges time: a busy host makes any example slow.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 MARK = "MIZZEN_TEST_SESSION"
 """In the environment of this session, and so of every process that comes of it."""

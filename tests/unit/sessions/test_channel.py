@@ -48,7 +48,7 @@ def frame(kind: int, stream: int, payload: bytes) -> bytes:
     return channel.FRAME.pack(kind, stream, len(payload)) + payload
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.binary(max_size=9000), max_size=60), st.integers(1, 20000))
 def test_frames_arrive_in_order_however_they_are_cut(payloads, step):
     memory = Memory()

@@ -31,7 +31,7 @@ def make(layout: str, seed: int, count: int, before: int) -> Table:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 1 << 32), count=st.integers(1024, 2600), before=st.integers(1, 5000))
 def test_every_symbol_is_found_in_every_layout(layout, seed, count, before):
     table = make(layout, seed, count, before)
@@ -48,7 +48,7 @@ def test_alternatives_are_tried_in_order():
     assert symbols.address("no_such_thing") is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     layout=st.sampled_from(LAYOUTS),
     damage=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=16)), max_size=6),

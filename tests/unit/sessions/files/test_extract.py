@@ -173,7 +173,7 @@ ENTRIES = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.one_of(ENTRIES, st.binary(max_size=40)), max_size=12), st.integers(1, 3000))
 def test_whatever_comes_nothing_is_written_elsewhere(entries, step):
     with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,7 @@ class Dumped:
 def coredump(folders: Folders, text: str, path: Path, report: Report) -> Dumped:
     """Write an ELF core of a guest; see ``inspect.opened`` for its name.
 
-    Gives up all privileges but reading other processes' memory, for good.
+    Gives up all privileges but reading other processes' memory and linking its own file, for good.
     Raises Failure that says why it cannot be written; then nothing is left of it.
     """
     what = f"cannot write {path}"
@@ -49,7 +49,8 @@ def coredump(folders: Folders, text: str, path: Path, report: Report) -> Dumped:
 
         def confine() -> None:
             capabilities.act_as_owner(folder)
-            capabilities.keep_only(Capability.SYS_PTRACE)
+            # a file of root's is given a name in that folder at last: FOWNER
+            capabilities.keep_only(Capability.SYS_PTRACE, Capability.FOWNER)
 
         with appearing(path, MODE) as file:
             with inspect.opened(text, folders, confine) as guest:

@@ -38,14 +38,13 @@ class _Data(ctypes.Structure):
 
 def has(capability: Capability) -> bool:
     """Tell whether this process has a capability in effect."""
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(line.split()[1], 16) >> capability & 1)
+    return bool(_held("CapEff") >> capability & 1)
 
 
 def keep_only(*wanted: Capability) -> None:
     """Give up, for ever, all capabilities but those wanted of the ones this process has.
 
+    Those are in effect, also ones on files, which ``act_as_owner`` put out of effect.
     Raises OSError if the kernel refuses.
     """
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
@@ -53,7 +52,7 @@ def keep_only(*wanted: Capability) -> None:
         if number not in wanted and os.geteuid() == 0:
             _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    mask = sum(1 << number for number in wanted if has(number))
+    mask = sum(1 << number for number in wanted) & _held("CapPrm")
     words = [(mask >> shift) & 0xFFFF_FFFF for shift in (0, 32)]
     data = (_Data * 2)(*(_Data(word, word, 0) for word in words))
     _check(_libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), data))
@@ -69,6 +68,13 @@ def act_as_owner(folder: Path) -> None:
         status = folder.stat()
         _libc.setfsgid(status.st_gid)
         _libc.setfsuid(status.st_uid)
+
+
+def _held(kind: str) -> int:
+    """Return one of this process's sets of capabilities: CapEff or CapPrm."""
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith(f"{kind}:"))
+    return int(line.split()[1], 16)
 
 
 def _check(result: int) -> None:

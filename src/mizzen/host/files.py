@@ -47,23 +47,42 @@ def appearing(path: Path, mode: int = 0o644) -> Iterator[int]:
 
     The folder is opened once and named by its descriptor: from then on only the rights to that
     folder itself matter, which a process that gives up privileges in the block may still have.
+    Until then the file has no name, so a process that is killed leaves nothing; where the file
+    system knows no such files, it has a name that begins with a dot.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         temporary = f".{path.name}.{secrets.token_hex(4)}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        file = os.open(temporary, flags, mode, dir_fd=folder)
+        file = _nameless(folder, mode)
+        named = file is None
+        if file is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            file = os.open(temporary, flags, mode, dir_fd=folder)
         try:
             yield file
             os.fsync(file)
+            if not named:  # in two steps, as a link takes nobody's place
+                os.link(f"/proc/self/fd/{file}", temporary, dst_dir_fd=folder)
+                named = True
             os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
-            os.unlink(temporary, dir_fd=folder)
+            if named:
+                os.unlink(temporary, dir_fd=folder)
             raise
         finally:
             os.close(file)
     finally:
         os.close(folder)
+
+
+def _nameless(folder: int, mode: int) -> int | None:
+    """Open a new file that has no name; None if the file system of this folder has none such."""
+    try:
+        return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=folder)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return None
 
 
 @contextlib.contextmanager

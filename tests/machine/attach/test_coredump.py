@@ -96,6 +96,14 @@ def test_crash_opens_a_core(core):
     assert done.stdout.strip() == live["system"]["release"]
 
 
+def test_makedumpfile_finds_the_log_in_a_core(core, tmp_path):
+    path, live = core
+    subprocess.run(["makedumpfile", "--dump-dmesg", path, tmp_path / "log"], check=True)
+    lines = (tmp_path / "log").read_text().splitlines()
+    texts = [line for one in live["log"] for line in one["text"].split("\n")]
+    assert [line.partition("] ")[2] for line in lines] == texts
+
+
 def test_a_kernel_that_names_functions_only_is_still_told_of(core):
     """Without CONFIG_KALLSYMS_ALL."""
     path, live = core

@@ -6,14 +6,18 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from mizzen.introspection import target
 from mizzen.introspection.memory.physical import PAGE
+from mizzen.introspection.paging.tables import PageTables
 from mizzen.model.errors import Failure
-from mizzen.sessions.inject import entry, hooks, place
+from mizzen.sessions.inject import blob, entry, hooks, place
 
 pytestmark = pytest.mark.machine
 
@@ -167,12 +171,7 @@ def test_a_guest_that_runs_a_hook_while_it_is_taken_back_is_unharmed(guest, monk
 
 def test_hooks_of_a_host_that_was_killed_before_arming_are_taken_back(guest):
     outside = seen_outside(guest)
-    child = os.fork()
-    if not child:
-        entry.write_word = dies_when_armed(entry.write_word)
-        with target.opened(guest.process.pid) as opened:
-            entry.start(opened.kernel, "0" * 32, opened.check)
-        os._exit(0)
+    child = signalled(guest, blob.ARMED, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     with pytest.raises(Failure, match="softirqs"):
         seen_outside(guest)  # for they all lead to code that never begins
@@ -181,13 +180,92 @@ def test_hooks_of_a_host_that_was_killed_before_arming_are_taken_back(guest):
     wait_until_it_is(guest, outside)
 
 
-def dies_when_armed(write_word):
-    def write(memory, address, value):
-        if value == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+WROTE, REFUSED = 2, 3
+
+
+def signalled(guest, offset: int, number: int, stage1: Path | None = None) -> int:
+    """Attach in a child that gets a signal when it is to set a word of stage 1's data page."""
+    write_word, guest_binary = entry.write_word, entry.guest_binary
+
+    def interrupted(memory, address, value):
+        if value == 1 and address % PAGE == offset:
+            os.kill(os.getpid(), number)
         write_word(memory, address, value)
 
-    return write
+    child = os.fork()
+    if child:
+        return child
+    entry.write_word = interrupted
+    if stage1:
+        entry.guest_binary = lambda name: stage1 if name == stage1.name else guest_binary(name)
+    if offset == blob.CLAIMED:
+        PageTables.write = lambda *_: os._exit(WROTE)
+    try:
+        with target.opened(guest.process.pid) as opened:
+            entry.start(opened.kernel, "0" * 32, opened.check)
+    except Failure as failure:
+        os._exit(REFUSED if "held up" in str(failure) else 1)
+    finally:
+        os._exit(1)
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory) -> Path:
+    """A stage 1 that waits for a quarter of the time."""
+    folder = tmp_path_factory.mktemp("impatient")
+    source = Path(__file__).parents[3] / "guest" / "attach"
+    places = (f"OUT={folder}", f"BUILD={folder}")
+    built = folder / "stage1.bin"
+    subprocess.run(["make", "-sC", source, *places, "CC=gcc -DSECOND=2500", built], check=True)
+    return built
+
+
+@contextmanager
+def stage1_watched(guest) -> Iterator[Callable[[], blob.Report]]:
+    """Tell what the stage 1 reports that will be put into the guest next."""
+    with target.looked_at(guest.process.pid) as opened:
+        memory, where = opened.kernel.memory, place.choose(opened.kernel).data_physical
+        yield lambda: blob.read_report(memory.read(where, PAGE))
+
+
+GONE = {
+    "freed": lambda report: report.withdrawn or not report.begun,
+    "wiped": lambda report: not report.begun,
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_a_host_that_is_held_up_writes_nothing_into_memory_that_is_freed(guest, impatient, gone):
+    """It is stopped when it has seen the buffer, until the guest does not wait any longer."""
+    outside = seen_outside(guest)
+    with stage1_watched(guest) as report:
+        child = signalled(guest, blob.CLAIMED, signal.SIGSTOP, impatient)
+        try:
+            assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+            wait_until(lambda: GONE[gone](report()), WIPE_SECONDS)
+        finally:
+            os.kill(child, signal.SIGCONT)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == REFUSED
+    wait_until_it_is(guest, outside)
+    assert guest.attach("true").returncode == 0
+    wait_until_it_is(guest, outside)
+
+
+def test_what_a_host_claimed_that_died_is_left_to_the_next_attach(guest, impatient):
+    outside, buffers = seen_outside(guest), buffers_of_stage1(guest)
+    with stage1_watched(guest) as report:
+        child = signalled(guest, blob.FILLED, signal.SIGKILL, impatient)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        wait_until(lambda: report().state == blob.State.PARKED, WIPE_SECONDS)
+    assert buffers_of_stage1(guest) == buffers + 1
+    assert guest.attach("true").returncode == 0
+    wait_until_it_is(guest, outside)
+    assert buffers_of_stage1(guest) == buffers
+
+
+def buffers_of_stage1(guest) -> int:
+    """Count what was allocated by code that the kernel has no symbol for."""
+    return int(guest.console.run("grep -c ' 0xf[0-9a-f]* pages=' /proc/vmallocinfo"))
 
 
 def test_after_a_reset_the_new_kernel_is_entered(boot):

@@ -22,7 +22,8 @@ FLAGS, LARGE, NO_EXECUTE = 0x3, 0x80, 1 << 63
 TRAMPOLINE = 0x9000
 TABLES = DATA + (1 << 20)
 """The page tables; the symbol table is below them."""
-TOP, LEVEL3, LEVEL2, UPPER, FIXMAP = (TABLES + PAGE * number for number in range(5))
+TOP, LEVEL3, LEVEL2, UPPER, FIXMAP, MEMMAP = (TABLES + PAGE * number for number in range(6))
+MEMMAP_BASE = MEMMAP + PAGE
 HEAP = TABLES + 16 * PAGE
 BANNER = b"Linux version 6.6.6 (me@there) (gcc) #1 SMP\n\0"
 E820 = ((0, 0x9FC00, 1), (0x9FC00, 0x400, 2), (0x100000, SIZE - 0x100000, 1))
@@ -201,12 +202,14 @@ def _tables(made: Builder) -> None:
         TOP + 8 * 511: LEVEL3 | FLAGS,
         UPPER: LARGE | FLAGS | NO_EXECUTE,
         TRAMPOLINE + 8 * 511: LEVEL3 | FLAGS,
+        MEMMAP_BASE: KERNEL_MAP + MEMMAP,
     }
     for at, word in words.items():
         struct.pack_into("<Q", made.ram, at, word)
     e820 = b"".join(struct.pack("<QQI", *entry) for entry in E820)
     made.raw(bytes(64) + e820 + bytes(64))
     made.symbols["linux_banner"] = made.raw(BANNER)
+    made.symbols["vmemmap_base"] = KERNEL_MAP + MEMMAP_BASE
 
 
 def _tasks(made: Builder) -> None:

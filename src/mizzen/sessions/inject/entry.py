@@ -48,6 +48,17 @@ class _Attempt:
         """Return what stage 1 tells."""
         return blob.read_report(self.kernel.memory.read(self.place.data_physical, PAGE))
 
+    def waits(self) -> bool:
+        """Tell whether stage 1 still waits for its buffer to be filled.
+
+        It says "withdrawn" before it frees it, and later wipes all it said, in ascending order.
+        """
+        return not self.report().withdrawn and bool(self.report().buffer)
+
+    def wiped(self) -> bool:
+        """Tell whether stage 1 has come to its end."""
+        return not any(self.kernel.memory.read(self.place.physical, PAGE))
+
     def tell(self, offset: int, value: int) -> None:
         """Write one word of the data page."""
         write_word(self.kernel.memory, self.place.data_physical + offset, value)
@@ -151,7 +162,7 @@ def _enter(attempt: _Attempt, stage2: bytes) -> Report:
     if report.state == State.FAILED:
         return report
     attempt.tell(blob.CLAIMED, 1)  # before we look whether it is still ours to write to
-    if attempt.report().withdrawn:
+    if not attempt.waits():
         raise Failure(
             "cannot attach", "this host was held up for longer than the guest waits", "try again"
         )
@@ -164,7 +175,7 @@ def _enter(attempt: _Attempt, stage2: bytes) -> Report:
 
 
 def _withdrawn(attempt: _Attempt) -> bool:
-    """Disarm and take the hooks back; False if stage 1 has begun: then it ends by itself.
+    """Disarm and take the hooks back; False if stage 1 has begun: it ends by itself, or has.
 
     The code stays, mapped and disarmed: a CPU may have read a hook just before, and a paused one
     comes to it when it is let go. The next attach has it wiped.
@@ -174,14 +185,14 @@ def _withdrawn(attempt: _Attempt) -> bool:
     deadline = time.monotonic() + DECIDE_SECONDS
     while attempt.report().begun == Begun.TRYING and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-    return attempt.report().begun != Begun.YES
+    return attempt.report().begun != Begun.YES and not attempt.wiped()
 
 
 def _leave(attempt: _Attempt) -> None:
     """Wait for stage 1 to wipe its place, and unmap it unless another is in use."""
     kernel, where = attempt.kernel, attempt.place
     deadline = time.monotonic() + LEAVE_SECONDS
-    while any(kernel.memory.read(where.physical, PAGE)):
+    while not attempt.wiped():
         if time.monotonic() > deadline:
             return
         time.sleep(POLL_SECONDS)

@@ -130,7 +130,7 @@ def test_a_kernel_without_vmcoreinfo_gets_what_readers_need(core):
     assert {key: own[key] for key in composed} == composed
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(st.randoms(use_true_random=False), st.sampled_from([1, 30, 1000]))
 def test_damaged_types_are_told_of_or_refused(core, random, count):
     path, _ = core

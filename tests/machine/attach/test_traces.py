@@ -251,12 +251,16 @@ def test_a_host_that_is_held_up_writes_nothing_into_memory_that_is_freed(guest, 
     wait_until_it_is(guest, outside)
 
 
-def test_what_a_host_claimed_that_died_is_left_to_the_next_attach(guest, impatient):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_a_host_claimed_and_did_not_fill_is_left_to_the_next_attach(guest, impatient, number):
     outside, buffers = seen_outside(guest), buffers_of_stage1(guest)
     with stage1_watched(guest) as report:
-        child = signalled(guest, blob.FILLED, signal.SIGKILL, impatient)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        child = signalled(guest, blob.FILLED, number, impatient)
+        status = os.waitpid(child, os.WUNTRACED)[1]
         wait_until(lambda: report().state == blob.State.PARKED, WIPE_SECONDS)
+    if os.WIFSTOPPED(status):
+        os.kill(child, signal.SIGCONT)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == REFUSED
     assert buffers_of_stage1(guest) == buffers + 1
     assert guest.attach("true").returncode == 0
     wait_until_it_is(guest, outside)

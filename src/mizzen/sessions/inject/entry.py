@@ -68,7 +68,7 @@ class _Attempt:
         deadline = time.monotonic() + seconds
         while True:
             report = self.report()
-            if reached(report) or report.state == State.FAILED:
+            if reached(report) or report.state in {State.FAILED, State.PARKED}:
                 return report
             if time.monotonic() > deadline:
                 raise late
@@ -121,7 +121,7 @@ def start(kernel: Kernel, token: str, check: Callable[[], None]) -> Arrival:
         attempt.tell(blob.ARMED, 1)
         report = _enter(attempt, stage2)
         attempt.tell(blob.ACKNOWLEDGED, 1)
-        if report.state == State.FAILED:
+        if report.state != State.READY:
             raise _failure(report)
     except BaseException:
         with _undisturbed():
@@ -163,9 +163,7 @@ def _enter(attempt: _Attempt, stage2: bytes) -> Report:
         return report
     attempt.tell(blob.CLAIMED, 1)  # before we look whether it is still ours to write to
     if not attempt.waits():
-        raise Failure(
-            "cannot attach", "this host was held up for longer than the guest waits", "try again"
-        )
+        raise _held_up()
     try:
         attempt.kernel.tables.write(report.buffer, stage2)
     except BadAddress as error:
@@ -193,7 +191,7 @@ def _leave(attempt: _Attempt) -> None:
     kernel, where = attempt.kernel, attempt.place
     deadline = time.monotonic() + LEAVE_SECONDS
     while not attempt.wiped():
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or attempt.report().state == State.PARKED:
             return
         time.sleep(POLL_SECONDS)
     if any(kernel.memory.read(where.data_physical, PAGE)):  # we told it something too late
@@ -237,7 +235,15 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _held_up() -> Failure:
+    return Failure(
+        "cannot attach", "this host was held up for longer than the guest waits", "try again"
+    )
+
+
 def _failure(report: Report) -> Failure:
+    if report.state == State.PARKED:
+        return _held_up()
     step = _STEPS.get(report.step, "stage 1")
     number = -report.error
     reason = os.strerror(number) if 0 < number < 4096 else f"error {report.error}"

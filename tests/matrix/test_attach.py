@@ -14,7 +14,7 @@ from matrix.states import STATES
 from matrix import results
 from mizzen import __version__
 
-pytestmark = pytest.mark.machine
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(600)]  # it may take three boots
 
 
 @pytest.fixture

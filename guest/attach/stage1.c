@@ -17,6 +17,8 @@ extern const struct header header;
 #define O_CREAT 0100
 #define O_DIRECTORY 0200000
 #define O_CLOEXEC 02000000
+#define KERNEL_MAP 0xffffffff80000000UL
+#define INFO_WORDS 12    /* struct subprocess_info, include/linux/umh.h */
 #define GFP_KERNEL 0xcc0 /* include/linux/gfp_types.h; the same value since 4.20 */
 #define UMH_WAIT_EXEC 1
 #define TASK_UNINTERRUPTIBLE 2
@@ -110,13 +112,27 @@ static int prepare_process(void *info, void *credentials) {
     return 0;
 }
 
+/*
+ * Where CONFIG_STATIC_USERMODEHELPER is set, the kernel puts a path of its own, a string of its
+ * image, in the place of ours: take it back. In struct subprocess_info nothing else leads to a '/';
+ * its order may be shuffled (__randomize_layout).
+ */
+static void insist_on_path(u64 info[INFO_WORDS], const char *path) {
+    for (int i = 0; i < INFO_WORDS; i++) {
+        if (info[i] >= KERNEL_MAP && *(const char *)info[i] == '/')
+            info[i] = (u64)path;
+    }
+}
+
 static int start_stage2(void) {
     char *arguments[] = {"mizzen", (char *)header.token, 0};
     char *environment[] = {0};
-    void *info = call_usermodehelper_setup("./mizzen", arguments, environment, GFP_KERNEL,
-                                           prepare_process, 0, 0);
+    const char *path = "./mizzen";
+    void *info =
+        call_usermodehelper_setup(path, arguments, environment, GFP_KERNEL, prepare_process, 0, 0);
     if (!info)
         return -12; /* ENOMEM */
+    insist_on_path(info, path);
     return call_usermodehelper_exec(info, UMH_WAIT_EXEC);
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import boots
 import pytest
 from console import Console
 
@@ -27,7 +28,6 @@ mount -t devtmpfs dev /dev
 exec setsid sh -c 'exec </dev/ttyS0 >/dev/ttyS0 2>&1
 stty -echo; echo ready; while :; do sh -i; done'
 """
-BOOT_SECONDS = 120
 WARNINGS = "dmesg -r | grep '^<[0-4]>' | grep -v rcu_tasks_wait_gp"
 """What the kernel complains of; of its grace periods it does when it was paused for long."""
 
@@ -95,7 +95,7 @@ def booted(
     kernel: Path, folder: Path, *more: str, machine: str = "microvm,rtc=on", memory: str = "256"
 ) -> Iterator[Guest]:
     """Boot QEMU as a stranger would: private RAM, root, no sandbox, its own command line."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)  # it may boot again
     initramfs(folder / "initramfs")
     here, there = socket.socketpair()
     parameters = "console=ttyS0 quiet panic=-1 reboot=t tsc=reliable clearcpuid=141"
@@ -129,8 +129,7 @@ def booted(
 
 @contextlib.contextmanager
 def ready(kernel: Path, folder: Path, *more: str, **shape: str) -> Iterator[Guest]:
-    with booted(kernel, folder, *more, **shape) as guest:
-        guest.console.wait_for("ready", BOOT_SECONDS)
+    with boots.ready(lambda: booted(kernel, folder, *more, **shape)) as guest:
         guest.console.run("true")
         yield guest
 

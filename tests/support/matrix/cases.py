@@ -78,7 +78,10 @@ PAIRS = tuple(
 )
 """What CI tries: every two choices meet."""
 
-REFUSALS = {"6.12 no KALLSYMS": "no symbol table of a running kernel"}
+REFUSALS = {
+    "6.12 no KALLSYMS": "no symbol table of a running kernel",
+    "6.12 no pagemap": "CONFIG_PROC_PAGE_MONITOR",
+}
 
 STATE_REFUSALS = {"paused": "handled no softirq", "panicked": "handled no softirq"}
 SCATTERED = "mappings do not agree with the guest's own map of its RAM"

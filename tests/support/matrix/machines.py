@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import boots
 from console import Console
 
 from mizzen.host import cpio
@@ -27,7 +28,7 @@ from mizzen.host.tsc import measure_khz
 from .cases import UEFI, Case
 from .states import State
 
-BOOT_SECONDS = 240
+PANIC_SECONDS = 240
 ATTACH_SECONDS = 200
 OLD_QEMU = 8
 """Below this major version, TCG spoils the flags behind cmpxchg16b; see docs/attach.md."""
@@ -104,7 +105,7 @@ class Guest:
         prepared = self.console.run(f"{state.prepare.format(vcpus=vcpus)} echo prepared")
         assert prepared.endswith("prepared"), prepared
         if state.dead:
-            self.console.wait_for(state.dead, BOOT_SECONDS)
+            self.console.wait_for(state.dead, PANIC_SECONDS)
             return ""
         time.sleep(state.settle)  # to be idle is the state itself
         said = self.console.run(complaints)
@@ -231,6 +232,13 @@ def qemu_version() -> str:
 @contextlib.contextmanager
 def booted(case: Case, files: Files) -> Iterator[Guest]:
     """Boot a case's guest up to the shell on its console."""
+    with boots.ready(lambda: _started(case, files)) as guest:
+        guest.console.run("true")
+        yield guest
+
+
+@contextlib.contextmanager
+def _started(case: Case, files: Files) -> Iterator[Guest]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         initramfs(folder / "initramfs", files.root)
@@ -250,7 +258,4 @@ def booted(case: Case, files: Files) -> Iterator[Guest]:
         there.close()
         stack.callback(process.wait)
         stack.callback(process.kill)
-        guest = Guest(process, Console(here), folder)
-        guest.console.wait_for("ready", BOOT_SECONDS)
-        guest.console.run("true")
-        yield guest
+        yield Guest(process, Console(here), folder)

@@ -22,6 +22,12 @@ command's output and status come back, and the guest lives on and has logged not
 attach cannot work, the test is that the refusal names the fact. "To output" is the seconds from
 the start of `mizzen attach` to the first output of its command; it is told, not judged: two cores,
 and no KVM. `pairs` marks the rows in which every two choices meet, which CI runs.
+
+No row has indirect branch tracking (IBT): QEMU 7.2 has no such property, and in 11.1, whose
+`cet-ibt` is for KVM, "TCG doesn't support requested feature". By hand, Linux 6.12 with IBT on was
+entered twice in Bochs 3.0, whose `tigerlake` has it, and died of "Missing ENDBR" when our `endbr64`
+were taken out. That Bochs was built to hold RAM in one piece; by default it holds blocks of it in
+the order of their first use, which is refused.
 """
 
 

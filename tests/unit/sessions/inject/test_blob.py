@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,12 +12,13 @@ from mizzen.host.paths import guest_binary
 from mizzen.introspection.memory.physical import PAGE
 from mizzen.sessions.inject import blob
 from mizzen.sessions.inject.blob import HEADER, MAGIC
-from mizzen.sessions.inject.hooks import Hook
+from mizzen.sessions.inject.hooks import ENDBR64, Hook
 from mizzen.sessions.inject.place import Place
 
 CODE = 0xFFFF_FFFF_8400_1000
 PLACE = Place(0x1000, CODE, 0xFFFF_8880_0000_2000, 0x5000)
 FUNCTIONS = 0xFFFF_FFFF_8100_0000
+LINKED = Path(__file__).parents[4] / "guest" / "build" / "attach" / "stage1.elf"
 
 
 class Kernel:
@@ -53,6 +57,16 @@ def test_every_call_is_a_jump_to_its_function():
         assert page[at : at + 1] == blob.JUMP
         distance = int.from_bytes(page[at + 1 : at + 5], "little", signed=True)
         assert CODE + at + 5 + distance == Kernel().symbol(name.decode())
+
+
+def test_what_the_kernel_calls_through_a_pointer_begins_with_endbr64():
+    """As it must where the processor tracks indirect branches (IBT), which TCG's cannot."""
+    page = build(blob.HOOKS_MAX)
+    listed = subprocess.run(["nm", LINKED], capture_output=True, text=True, check=True).stdout
+    symbols = {name: int(at, 16) for at, _, name in map(str.split, listed.splitlines())}
+    called = [stub - CODE for stub in blob.stubs(page, PLACE, blob.HOOKS_MAX)]
+    called += [symbols["work"], symbols["prepare_process"]]
+    assert all(page.startswith(ENDBR64, at) for at in called)
 
 
 @given(st.binary(max_size=400), st.booleans())

@@ -8,7 +8,7 @@ it calls runs inside RCU's read side: so it can be told when nobody is in there 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mizzen.introspection.kernel.image import Kernel
@@ -23,6 +23,8 @@ MOV_EAX = 0xB8
 ENDBR64 = bytes.fromhex("f30f1efa")
 COUNT = 10
 """NR_SOFTIRQS."""
+ALWAYS = (0, KNOWN_INDEX, 6, 8)
+"""HI, TIMER, TASKLET and HRTIMER_SOFTIRQ: every kernel sets their actions, each its own."""
 PLACES_MAX = 4096
 """Places that name the known function and are looked at."""
 
@@ -39,7 +41,7 @@ class Hook:
 def find(kernel: Kernel) -> list[Hook]:
     """Find the softirqs' actions. Raises Failure if they are not there."""
     function = kernel.symbol(KNOWN)
-    for address, data in kernel.data():
+    for address, data in _likely(kernel):
         slots = vector(data, function, kernel.is_code)
         if not slots:
             continue
@@ -59,6 +61,14 @@ def find(kernel: Kernel) -> list[Hook]:
     raise Failure("cannot attach", "the guest's kernel has no table of softirqs that can be found")
 
 
+def _likely(kernel: Kernel) -> Iterator[tuple[int, bytes]]:
+    """Yield what may have the table in it: its own place if that has a name, then all data."""
+    address = kernel.symbols.address("softirq_vec")
+    if address is not None:
+        yield address, kernel.memory.read(kernel.physical(address), 8 * COUNT)
+    yield from kernel.data()
+
+
 def calls_are_checked(before: list[bytes]) -> bool:
     """Tell from what stands before functions whether callers compare a hash of their type there.
 
@@ -73,7 +83,10 @@ def calls_are_checked(before: list[bytes]) -> bool:
 
 
 def vector(data: bytes, function: int, is_code: Callable[[int], bool]) -> list[tuple[int, int]]:
-    """Return (position, function) of a softirq_vec in data, of those actions that are set."""
+    """Return (position, function) of a softirq_vec in data, of those actions that are set.
+
+    A stack may hold the function and words around it that are code or nothing, but not so many.
+    """
     needle = function.to_bytes(8, "little")
     place = -1
     for _ in range(PLACES_MAX):
@@ -84,7 +97,12 @@ def vector(data: bytes, function: int, is_code: Callable[[int], bool]) -> list[t
         words = data[max(start, 0) : start + 8 * COUNT]
         if not place % 8 and len(words) == 8 * COUNT:
             actions = struct.unpack(f"<{COUNT}Q", words)
-            if all(not action or is_code(action) for action in actions):
+            there = [action for action in actions if action]
+            if (
+                all(actions[i] for i in ALWAYS)
+                and len(set(there)) == len(there)
+                and all(map(is_code, there))
+            ):
                 return [(start + 8 * i, action) for i, action in enumerate(actions) if action]
     return []
 

@@ -18,28 +18,47 @@ def is_code(address: int) -> bool:
     return TEXT <= address < TEXT + 0x100000
 
 
-def table(*actions: int) -> bytes:
-    return struct.pack("<10Q", *actions, *[0] * (10 - len(actions)))
+def table(**others: int) -> bytes:
+    """Return a table with the actions that every kernel sets, unless others are named."""
+    actions = {"hi": TEXT, "timer": TIMER, "tasklet": TEXT + 0x60, "hrtimer": TEXT + 0x80, **others}
+    order = ("hi", "timer", "net_tx", "net_rx", "block", "irq_poll", "tasklet", "sched", "hrtimer")
+    return struct.pack("<10Q", *(actions.get(name, 0) for name in order), actions.get("rcu", 0))
+
+
+FOUND = [(0, TEXT), (8, TIMER), (48, TEXT + 0x60), (64, TEXT + 0x80)]
+
+
+def shifted(start: int) -> list[tuple[int, int]]:
+    return [(start + at, action) for at, action in FOUND]
 
 
 def test_actions_that_are_set_are_found():
-    data = bytes(64) + table(TEXT, TIMER, 0, TEXT + 64) + bytes(64)
-    assert hooks.vector(data, TIMER, is_code) == [(64, TEXT), (72, TIMER), (88, TEXT + 64)]
+    data = bytes(64) + table(rcu=TEXT + 0x90) + bytes(64)
+    assert hooks.vector(data, TIMER, is_code) == [*shifted(64), (64 + 72, TEXT + 0x90)]
 
 
-def test_a_lonely_pointer_to_the_function_is_no_table():
-    lonely = struct.pack("<10Q", 7, TIMER, *[0] * 8)
-    data = lonely + table(TEXT, TIMER)
-    assert hooks.vector(data, TIMER, is_code) == [(80, TEXT), (88, TIMER)]
+@pytest.mark.parametrize(
+    "likeness",
+    [
+        struct.pack("<10Q", 7, TIMER, *[0] * 8),
+        table(tasklet=0),
+        table(tasklet=TEXT),
+        table(sched=5),
+    ],
+)
+def test_what_only_looks_like_the_table_is_passed_over(likeness):
+    assert hooks.vector(likeness, TIMER, is_code) == []
+    assert hooks.vector(likeness + table(), TIMER, is_code) == shifted(80)
 
 
 def test_a_pointer_at_an_odd_place_is_none():
-    assert hooks.vector(bytes(3) + table(TEXT, TIMER), TIMER, is_code) == []
+    assert hooks.vector(bytes(3) + table(), TIMER, is_code) == []
 
 
 @given(st.lists(st.sampled_from((0, TEXT, TIMER, 5)), max_size=40), st.integers(0, 7))
 def test_whatever_is_found_is_code_in_the_data(words, cut):
-    data = struct.pack(f"<{len(words)}Q", *words)[: max(0, len(words) * 8 - cut)]
+    data = struct.pack(f"<{len(words)}Q", *words) + table()
+    data = data[: max(0, len(data) - cut)]
     for at, action in hooks.vector(data, TIMER, is_code):
         assert is_code(action)
         assert data[at : at + 8] == action.to_bytes(8, "little")

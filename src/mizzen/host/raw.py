@@ -20,4 +20,5 @@ def raw(descriptor: int) -> Iterator[None]:
         tty.setraw(descriptor)
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # it was hung up
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

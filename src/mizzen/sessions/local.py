@@ -46,7 +46,8 @@ def terminal_size(file: int) -> Size:
 async def connect(stream: Stream, streams: Streams) -> int:
     """Pass bytes and signals between a command and this process; return the command's status.
 
-    SIGINT goes to the command; SIGTERM and SIGHUP end the session: raises Interrupted.
+    SIGINT goes to the command. SIGTERM, SIGHUP and a terminal that was hung up end the session:
+    raises Interrupted.
     Raises Failure if the session ends before the command.
     """
     escape = Escape()
@@ -84,11 +85,13 @@ async def _feed(stream: Stream, streams: Streams, escape: Escape) -> None:
                 data = os.read(streams.input, room)
             except OSError:  # a terminal that was hung up
                 data = b""
-            if not data:
+            if streams.terminal is not None:
+                if not data:
+                    raise Interrupted  # nobody is there; a raw terminal has no end of input
+                data = escape.filter(data)
+            elif not data:
                 stream.end_input()
                 return
-            if streams.terminal is not None:
-                data = escape.filter(data)
             await stream.send(data)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import pty
 import signal
 import subprocess
 import time
@@ -133,3 +135,22 @@ def test_a_signal_ends_the_session_and_its_command(guest):
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 130
     assert guest.console.run("ps | grep -c '[s]leep 5432'") == "0"
+
+
+def test_a_terminal_that_is_hung_up_ends_the_session(guest):
+    """Not the controlling one, of which SIGHUP would tell."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        guest.arguments("sh", "-c", "stty raw; echo up; exec cat"),
+        stdin=slave,
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        env=guest.environment,
+    ) as session:
+        os.close(slave)
+        seen = b""
+        while b"up" not in seen:
+            seen += os.read(master, 4096)
+        os.close(master)
+        assert session.wait(60) == 130
+        assert session.stderr.read() == b""

@@ -128,7 +128,7 @@ def test_a_file_that_is_not_there(tmp_path):
         DumpFile(tmp_path / "nothing")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 250), st.integers(0, 255)), max_size=10))
 def test_damaged_headers_are_read_or_refused(tmp_path, changes):
     data = bytearray(elf((0, PAGE, b"a" * 64), (HIGH, PAGE, b"b" * 64)))

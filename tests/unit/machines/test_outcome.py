@@ -88,7 +88,10 @@ def test_end_is_when_the_last_byte_was_written(files):
     assert ended_at(files, 500) == 500, "an empty log tells nothing"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
+)
 @given(log=st.text(), console=st.text(), fatal=st.text())
 def test_whatever_a_guest_writes_makes_one_short_printable_line(files, log, console, fatal):
     write(files, log=log + "\n" + said(f"fatal: {fatal}"), console=console)

@@ -119,9 +119,16 @@ def test_an_interrupted_copy_leaves_nothing_behind(guest, folder, tmp_path):
         env=guest.environment,
     )
     with running:
+        assert running.stderr.readline()
+        # It copies now. Stopped, it cannot be done before we have looked.
+        running.send_signal(signal.SIGSTOP)
         while not guest.console.run(f"ls -A {folder}"):
+            running.send_signal(signal.SIGCONT)
+            guest.console.run("true")
             assert running.poll() is None
+            running.send_signal(signal.SIGSTOP)
         running.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGCONT)
         assert running.wait(60) == 130
     assert guest.console.run(f"ls -A {folder}") == ""
 

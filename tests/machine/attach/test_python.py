@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from ending import ending
 
 import mizzen
 from mizzen.model.errors import Failure
@@ -150,11 +151,13 @@ def test_a_port_is_reached_without_the_guests_network(guest, web):
 
 
 def test_the_command_forwards_ports_until_it_is_interrupted(guest, web):
-    with subprocess.Popen(
-        guest.arguments(options=("--forward", "0:80")),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=guest.environment,
+    with ending(
+        subprocess.Popen(
+            guest.arguments(options=("--forward", "0:80")),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=guest.environment,
+        )
     ) as session:
         place, _, rest = session.stderr.readline().decode().partition(" ")
         assert rest == f"leads to port 80 of {guest.target.replace(':', ' ')}\n"
@@ -172,7 +175,7 @@ def test_an_interrupted_program_leaves_the_guest_as_it_was(guest):
     async def interrupt() -> None:
         task = asyncio.create_task(run())
         while "sleep 3457" not in await asyncio.to_thread(guest.console.run, "ps"):
-            pass
+            assert not task.done()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from ending import ending
 
 from mizzen.introspection import target
 from mizzen.model.errors import Failure
@@ -53,7 +54,7 @@ def test_a_wrong_target(environment, named, status, words):
 
 
 def test_a_process_that_is_no_hypervisor(environment):
-    with subprocess.Popen(["sleep", "1000"]) as process:
+    with ending(subprocess.Popen(["sleep", "1000"])) as process:
         done = attach(f"pid:{process.pid}", environment)
         process.kill()
     assert done.returncode == 1
@@ -62,8 +63,10 @@ def test_a_process_that_is_no_hypervisor(environment):
 
 def test_a_process_with_much_memory_that_is_no_hypervisor(environment):
     code = "data = b'x' * (64 << 20); print(flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    with ending(
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
     ) as process:
         process.stdout.readline()
         done = attach(f"pid:{process.pid}", environment)
@@ -82,8 +85,10 @@ def test_a_guest_that_has_not_booted_yet(boot):
 
 def test_a_guest_without_linux(environment):
     """Only the firmware runs."""
-    with subprocess.Popen(
-        ["qemu-system-x86_64", "-accel", "tcg", "-m", "64", "-nodefaults", "-display", "none"]
+    with ending(
+        subprocess.Popen(
+            ["qemu-system-x86_64", "-accel", "tcg", "-m", "64", "-nodefaults", "-display", "none"]
+        )
     ) as process:
         done = attach(f"pid:{process.pid}", environment)
         process.kill()
@@ -92,11 +97,13 @@ def test_a_guest_without_linux(environment):
 
 
 def test_a_second_attach_names_the_first(guest):
-    with subprocess.Popen(
-        guest.arguments("sh", "-c", "echo begun; cat"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=guest.environment,
+    with ending(
+        subprocess.Popen(
+            guest.arguments("sh", "-c", "echo begun; cat"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=guest.environment,
+        )
     ) as first:
         assert first.stdout.readline() == b"begun\n"
         second = guest.attach("true")
@@ -145,12 +152,14 @@ def test_tools_that_do_not_fit_a_guest_without_fuse(guest, tmp_path):
 
 def test_a_guest_that_dies_ends_the_session(boot):
     guest = boot()
-    with subprocess.Popen(
-        guest.arguments("sh", "-c", "echo begun; sleep 1000"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=guest.environment,
+    with ending(
+        subprocess.Popen(
+            guest.arguments("sh", "-c", "echo begun; sleep 1000"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=guest.environment,
+        )
     ) as session:
         assert session.stdout.readline() == b"begun\n"
         guest.process.send_signal(signal.SIGKILL)

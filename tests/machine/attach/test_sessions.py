@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ending import ending
 
 pytestmark = pytest.mark.machine
 
@@ -140,12 +141,14 @@ def test_a_signal_ends_the_session_and_its_command(guest):
 def test_a_terminal_that_is_hung_up_ends_the_session(guest):
     """Not the controlling one, of which SIGHUP would tell."""
     master, slave = pty.openpty()
-    with subprocess.Popen(
-        guest.arguments("sh", "-c", "stty raw; echo up; exec cat"),
-        stdin=slave,
-        stdout=slave,
-        stderr=subprocess.PIPE,
-        env=guest.environment,
+    with ending(
+        subprocess.Popen(
+            guest.arguments("sh", "-c", "stty raw; echo up; exec cat"),
+            stdin=slave,
+            stdout=slave,
+            stderr=subprocess.PIPE,
+            env=guest.environment,
+        )
     ) as session:
         os.close(slave)
         seen = b""

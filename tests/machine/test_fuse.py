@@ -60,7 +60,13 @@ def inside(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         assert server.stdout.readline() == b"ready\n"
 
         def run(command: str) -> subprocess.CompletedProcess[str]:
-            enter = ["nsenter", f"--mount=/proc/{server.pid}/ns/mnt", f"--wd={folder.parent}"]
+            of = f"/proc/{server.pid}"
+            enter = [
+                "nsenter",
+                f"--mount={of}/ns/mnt",
+                f"--root={of}/root",
+                f"--wd={folder.parent}",
+            ]
             return subprocess.run(
                 [*enter, "sh", "-c", f"cd {place} && {command}"],
                 capture_output=True, text=True, errors="surrogateescape", check=False, timeout=120,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections import deque
 
@@ -24,7 +25,11 @@ QUIET_SECONDS = 3.0
 SILENT_SECONDS = 30.0
 """How long it may show none before the session counts as lost."""
 CLOSE_SECONDS = 5.0
-SPIN_SECONDS = 0.003
+SPIN_SECONDS = 0.0003
+"""How long we look without a pause: an answer follows a question."""
+NAPS_SECONDS = 0.01
+NAP_SECONDS = 0.00003
+"""Then with pauses shorter than the loop's timers can be, in which the hypervisor gets the CPU."""
 PATIENCE = ((0.4, 0.001), (2.0, 0.005), (10.0, 0.02))
 """Pairs: up to how many seconds without anything to do we look how often, in seconds."""
 IDLE_SECONDS = 0.1
@@ -195,6 +200,11 @@ class Link:
     async def _sleep(self) -> None:
         idle = time.monotonic() - self._active
         if idle < SPIN_SECONDS:
+            os.sched_yield()  # the hypervisor may need this very CPU to answer
+            await asyncio.sleep(0)
+            return
+        if idle < NAPS_SECONDS:
+            time.sleep(NAP_SECONDS)  # noqa: ASYNC251 - shorter than the loop could
             await asyncio.sleep(0)
             return
         delay = next((delay for until, delay in PATIENCE if idle < until), IDLE_SECONDS)

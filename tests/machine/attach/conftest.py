@@ -16,6 +16,7 @@ from pathlib import Path
 import boots
 import pytest
 from console import Console
+from ending import ending
 
 from mizzen.host import cpio
 
@@ -55,6 +56,15 @@ class Guest:
             timeout=200,
             check=False,
         )
+
+    @contextlib.contextmanager
+    def session(self, *command: str, options: tuple[str, ...] = (), **streams):
+        """Run ``mizzen attach`` for a block, with pipes unless told otherwise."""
+        pipe = subprocess.PIPE
+        given = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **streams}
+        words = self.arguments(*command, options=options)
+        with ending(subprocess.Popen(words, env=self.environment, **given)) as running:
+            yield running
 
     def mizzen(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run any command of Mizzen's, to its end."""

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ending import ending
 
 pytestmark = pytest.mark.machine
 
@@ -50,15 +49,7 @@ def test_a_kexec_ends_the_session_and_the_next_one_enters_the_new_kernel(boot, k
 
 def ended_by(guest, command: str) -> str:
     """Type a command into the guest during a session, and return what that says at its end."""
-    with ending(
-        subprocess.Popen(
-            guest.arguments("sh", "-c", "echo begun; exec sleep 1000"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=guest.environment,
-        )
-    ) as session:
+    with guest.session("sh", "-c", "echo begun; exec sleep 1000") as session:
         assert session.stdout.readline() == b"begun\n"
         guest.console.socket.sendall(f"{command}\n".encode())
         assert session.wait(60) == 1

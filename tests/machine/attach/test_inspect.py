@@ -11,7 +11,6 @@ import subprocess
 from contextlib import contextmanager
 
 import pytest
-from ending import ending
 
 import mizzen
 from mizzen.introspection import target
@@ -237,14 +236,7 @@ def test_what_a_guest_writes_cannot_steer_the_terminal(guest):
 
 
 def test_looking_and_attaching_at_once(guest):
-    with ending(
-        subprocess.Popen(
-            guest.arguments("sh", "-c", "echo begun; cat"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=guest.environment,
-        )
-    ) as session:
+    with guest.session("sh", "-c", "echo begun; cat", stdin=subprocess.PIPE) as session:
         assert session.stdout.readline() == b"begun\n"
         done = guest.mizzen("inspect", guest.target, "processes")
         session.stdin.close()

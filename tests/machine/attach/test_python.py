@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import subprocess
 import textwrap
 import urllib.request
 from pathlib import Path
 
 import pytest
-from ending import ending
 
 import mizzen
 from mizzen.model.errors import Failure
@@ -151,14 +149,7 @@ def test_a_port_is_reached_without_the_guests_network(guest, web):
 
 
 def test_the_command_forwards_ports_until_it_is_interrupted(guest, web):
-    with ending(
-        subprocess.Popen(
-            guest.arguments(options=("--forward", "0:80")),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=guest.environment,
-        )
-    ) as session:
+    with guest.session(options=("--forward", "0:80")) as session:
         place, _, rest = session.stderr.readline().decode().partition(" ")
         assert rest == f"leads to port 80 of {guest.target.replace(':', ' ')}\n"
         with urllib.request.urlopen(f"http://{place}/") as page:

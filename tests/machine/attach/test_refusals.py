@@ -97,14 +97,7 @@ def test_a_guest_without_linux(environment):
 
 
 def test_a_second_attach_names_the_first(guest):
-    with ending(
-        subprocess.Popen(
-            guest.arguments("sh", "-c", "echo begun; cat"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=guest.environment,
-        )
-    ) as first:
+    with guest.session("sh", "-c", "echo begun; cat", stdin=subprocess.PIPE) as first:
         assert first.stdout.readline() == b"begun\n"
         second = guest.attach("true")
         first.stdin.close()
@@ -152,15 +145,7 @@ def test_tools_that_do_not_fit_a_guest_without_fuse(guest, tmp_path):
 
 def test_a_guest_that_dies_ends_the_session(boot):
     guest = boot()
-    with ending(
-        subprocess.Popen(
-            guest.arguments("sh", "-c", "echo begun; sleep 1000"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=guest.environment,
-        )
-    ) as session:
+    with guest.session("sh", "-c", "echo begun; sleep 1000") as session:
         assert session.stdout.readline() == b"begun\n"
         guest.process.send_signal(signal.SIGKILL)
         assert session.wait(60) == 1

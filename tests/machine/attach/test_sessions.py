@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from ending import ending
 
 pytestmark = pytest.mark.machine
 
@@ -141,15 +140,8 @@ def test_a_signal_ends_the_session_and_its_command(guest):
 def test_a_terminal_that_is_hung_up_ends_the_session(guest):
     """Not the controlling one, of which SIGHUP would tell."""
     master, slave = pty.openpty()
-    with ending(
-        subprocess.Popen(
-            guest.arguments("sh", "-c", "stty raw; echo up; exec cat"),
-            stdin=slave,
-            stdout=slave,
-            stderr=subprocess.PIPE,
-            env=guest.environment,
-        )
-    ) as session:
+    command = ("sh", "-c", "stty raw; echo up; exec cat")
+    with guest.session(*command, stdin=slave, stdout=slave) as session:
         os.close(slave)
         seen = b""
         while b"up" not in seen:

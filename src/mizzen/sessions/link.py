@@ -199,12 +199,11 @@ class Link:
 
     async def _sleep(self) -> None:
         idle = time.monotonic() - self._active
-        if idle < SPIN_SECONDS:
-            os.sched_yield()  # the hypervisor may need this very CPU to answer
-            await asyncio.sleep(0)
-            return
         if idle < NAPS_SECONDS:
-            time.sleep(NAP_SECONDS)  # noqa: ASYNC251 - shorter than the loop could
+            if idle < SPIN_SECONDS:
+                os.sched_yield()  # the hypervisor may need this very CPU to answer
+            else:
+                time.sleep(NAP_SECONDS)  # noqa: ASYNC251 - shorter than the loop could
             await asyncio.sleep(0)
             return
         delay = next((delay for until, delay in PATIENCE if idle < until), IDLE_SECONDS)

@@ -34,9 +34,9 @@ def listen(path: Path) -> socket.socket:
     return server
 
 
-def connect(path: Path) -> socket.socket:
+def connect(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """Connect to a path; the socket does not block. Raises OSError if nobody listens."""
-    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client = socket.socket(socket.AF_UNIX, kind)
     try:
         with _address(path) as address:
             client.connect(address)

@@ -1,0 +1,103 @@
+"""A service: published ports, and the releases that have answered behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .machine import MachineSpec
+from .network import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """A port of the host that leads to a port of whichever release is live.
+
+    address: of the host; "" is each that it has.
+    """
+
+    port: int
+    target_port: int
+    transport: Transport = Transport.TCP
+    address: str = ""
+
+
+class ProbeKind(StrEnum):
+    """How a new release shows that it is ready."""
+
+    NONE = "none"  # it is when it runs
+    TCP = "tcp"  # a port accepts a connection
+    HTTP = "http"  # GET is answered as expected
+    COMMAND = "command"  # a command on the host exits with 0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What is tried until it succeeds.
+
+    port: of the release; 0 is the first of the service's TCP ports.
+    path, status, contains: of HTTP: what is asked for, the status expected, and what the body must
+        hold ("" anything).
+    command: run by the host's shell, with MIZZEN_ADDRESS and MIZZEN_PORT in its environment.
+    interval, timeout: seconds between two attempts' beginnings, and that one may take.
+    attempts: after as many, the release has failed.
+    """
+
+    kind: ProbeKind = ProbeKind.TCP
+    port: int = 0
+    path: str = "/"
+    status: int = 200
+    contains: str = ""
+    command: str = ""
+    interval: float = 1.0
+    timeout: float = 5.0
+    attempts: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What is published, under which name, and when a release of it is ready.
+
+    drain: seconds that connections to the release before may go on after a switch.
+    """
+
+    name: str
+    ports: tuple[ServicePort, ...]
+    probe: Probe = Probe()
+    drain: float = 30.0
+
+
+class ReleaseState(StrEnum):
+    """Where a release is in its life."""
+
+    STARTING = "starting"  # started and probed, serves nobody yet
+    LIVE = "live"
+    DRAINING = "draining"  # serves the connections it has
+    RETIRED = "retired"
+    FAILED = "failed"  # was never live; kept for debugging
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One version of a service: a machine, or an address that somebody else looks after.
+
+    number: counts the service's releases from 1.
+    machine: its name; "" for a bare address. spec: what starts it again without building; None
+        where Mizzen did not start it, and then Mizzen does not stop it either.
+    addresses: where it answers, one of each family at most; empty while that is not known.
+    ports: (its port, the one where that really answers, transport) where they differ, as with
+        QEMU's user networking, where all are ports of 127.0.0.1.
+    created, live_since: seconds since the epoch; live_since None until it was live once.
+    reason: why it failed, in one line; "" otherwise.
+    """
+
+    service: str
+    number: int
+    state: ReleaseState
+    created: float
+    machine: str = ""
+    spec: MachineSpec | None = None
+    addresses: tuple[str, ...] = ()
+    ports: tuple[tuple[int, int, Transport], ...] = ()
+    live_since: float | None = None
+    reason: str = ""

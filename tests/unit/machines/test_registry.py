@@ -25,7 +25,9 @@ from mizzen.store import database
 class Sleeper:
     """A driver whose machine is a process that sleeps."""
 
-    async def start(self, spec: MachineSpec, files: MachineFiles) -> Running:
+    async def start(
+        self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+    ) -> Running:
         with files.vmm.open("ab") as log:
             return Running(process.spawn(["sleep", "1000"], what="cannot sleep", log=log), ())
 
@@ -33,8 +35,10 @@ class Sleeper:
 class Dying(Sleeper):
     """A driver whose command is killed just after it spawned the machine."""
 
-    async def start(self, spec: MachineSpec, files: MachineFiles) -> Running:
-        await super().start(spec, files)
+    async def start(
+        self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+    ) -> Running:
+        await super().start(spec, files, interface)
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -42,7 +46,9 @@ class Dying(Sleeper):
 class Refusing:
     """A driver that cannot."""
 
-    async def start(self, spec: MachineSpec, files: MachineFiles) -> Running:
+    async def start(
+        self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+    ) -> Running:
         raise Failure("cannot start", "it does not want to")
 
 
@@ -129,11 +135,13 @@ def test_machine_of_a_killed_start_is_ended_and_told(registry, spec, tmp_path):
 
 def test_machine_that_is_being_started_is_left_alone(registry, spec):
     class Looking(Sleeper):
-        async def start(self, spec: MachineSpec, files: MachineFiles) -> Running:
+        async def start(
+            self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+        ) -> Running:
             assert registry.find("web").state is MachineState.STARTING
             with pytest.raises(Failure, match="it is being started"):
                 await registry.stop("web", 1)
-            return await super().start(spec, files)
+            return await super().start(spec, files, interface)
 
     asyncio.run(registry.start(spec, Looking()))
 

@@ -55,9 +55,9 @@ CONNECT = {"connect": 42}
 """What reaches others' sockets; a root's process that has it can ask the service manager."""
 
 IOCTLS = {
-    "TCGETS": 0x5401, "TIOCGWINSZ": 0x5413, "FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450, "FIOCLEX": 0x5451,
-    "SIOCGIFNAME": 0x8910, "SIOCGIFINDEX": 0x8933, "NS_GET_NSTYPE": 0xB703,
-    "TUNSETIFF": 0x400454CA,
+    "TCGETS": 0x5401, "TIOCGWINSZ": 0x5413, "FIONREAD": 0x541B, "FIONBIO": 0x5421,
+    "FIONCLEX": 0x5450, "FIOCLEX": 0x5451, "SIOCGIFNAME": 0x8910, "SIOCGIFINDEX": 0x8933,
+    "NS_GET_NSTYPE": 0xB703, "TUNSETIFF": 0x400454CA,
 }  # fmt: skip
 """Of all the things that ``ioctl`` does, those that are done."""
 

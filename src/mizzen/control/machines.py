@@ -74,8 +74,8 @@ async def start(wish: Wish, folders: Folders, report: Report, network: Network) 
     """
     name = check_name(wish.name) if wish.name else name_for(wish.source)
     # Before a build that takes minutes.
-    check_size(name, wish.memory, wish.vcpus, wish.publish, outward=bool(wish.outward))
     await _check_network(name, wish, network)
+    check_size(name, wish.memory, wish.vcpus, wish.publish, outward=bool(wish.outward))
     chosen = kernel.user_kernel(wish.kernel) if wish.kernel else None
     built = await image.build(wish.source, kernel=chosen, folders=folders, report=report)
     with contextlib.closing(database.connect(folders.database)) as connection:

@@ -15,11 +15,13 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mizzen.model.errors import Failure
 from mizzen.model.network import Forward, Link, Transport
 
+from . import listeners
 from .datagrams import Datagrams, Flows
 from .plane import Parts
 from .protocol import Draining
@@ -34,6 +36,8 @@ BACKLOG = 1024
 
 Place = tuple[int, str, int, Transport]
 """Where a socket is bound: 4 or 6, the address ("" is any), port, transport."""
+
+_ANY = {4: "0.0.0.0", 6: "::"}
 
 _log = logging.getLogger(__name__)
 
@@ -89,15 +93,16 @@ class RelayPlane:
         return frozenset()
 
     async def holder(self, forward: Forward) -> str:
-        """Say that somebody listens there, if so."""
-        for place in _places([forward]):
+        """Say who listens there, if somebody does."""
+        for place, one in _places([forward]).items():
             if place in self._doors:
                 continue
             try:
                 _bound(place).close()
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    return "another process"
+                    family = one if one.version == place[0] else replace(one, target=_ANY[place[0]])
+                    return await listeners.holder(family) or "another process"
         return ""
 
     async def forget(self, addresses: tuple[str, ...]) -> None:

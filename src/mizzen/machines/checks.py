@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mizzen.host.files import explained
 from mizzen.model.errors import Failure, UsageError
-from mizzen.model.machine import MachineSpec, check_name
+from mizzen.model.machine import MachineSpec, Port, check_name
+from mizzen.model.network import Transport
 
 MEMORY_MIN = 96
 """MiB below which stock kernels do not get to init."""
@@ -19,7 +20,9 @@ BZIMAGE_MAGIC = 0x202
 """Offset of "HdrS" (Documentation/arch/x86/boot.rst)."""
 
 
-def check_size(name: str, memory: int, vcpus: int, publish: tuple[tuple[int, int], ...]) -> None:
+def check_size(
+    name: str, memory: int, vcpus: int, publish: tuple[Port, ...], *, outward: bool
+) -> None:
     """Raise Failure if no machine of this size can run here, whatever it boots."""
     what = f"cannot start machine {check_name(name)}"
     if not 1 <= vcpus <= VCPUS_MAX:
@@ -35,13 +38,20 @@ def check_size(name: str, memory: int, vcpus: int, publish: tuple[tuple[int, int
             f"it wants {memory} MiB of memory and {available} MiB are free",
             "ask for less with --memory, or stop other machines",
         )
-    for host, guest in publish:
-        _check_port(what, host, guest)
+    for port in publish:
+        _check_port(what, port)
+        # libslirp, src/udp.c: with restrict=on it drops all UDP of the guest's, answers too.
+        if port.transport is Transport.UDP and not outward:
+            raise UsageError(
+                what,
+                "QEMU's user networking answers no UDP for a machine that may not begin",
+                "give --outward, and it may reach what you can; or use the network daemon",
+            )
 
 
 def check(spec: MachineSpec) -> None:
     """Raise Failure if this machine cannot run."""
-    check_size(spec.name, spec.memory, spec.vcpus, spec.publish)
+    check_size(spec.name, spec.memory, spec.vcpus, spec.publish, outward=spec.outward)
     what = f"cannot start machine {spec.name}"
     with explained(what):
         check_kernel(spec.kernel, what)
@@ -58,9 +68,10 @@ def check_kernel(path: Path, what: str) -> None:
         raise Failure(what, f"{path} is no Linux kernel", "name a bzImage or an ELF vmlinux")
 
 
-def _check_port(what: str, host: int, guest: int) -> None:
-    if not 0 <= host <= 65535 or not 1 <= guest <= 65535:
-        raise UsageError(what, f"{host}:{guest} names no ports", "ports are 1 to 65535")
+def _check_port(what: str, port: Port) -> None:
+    host = port.host
+    if not 0 <= host <= 65535 or not 1 <= port.guest <= 65535:
+        raise UsageError(what, f"{port} names no ports", "ports are 1 to 65535")
     privileged = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if 0 < host < privileged:
         raise Failure(

@@ -2,9 +2,11 @@
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mizzen.network import netlink
 from mizzen.network.netlink import Message, attribute, attributes, find, messages, nested
 
 CONTENTS = st.dictionaries(st.integers(1, 0x3FFF), st.binary(max_size=40), max_size=6)
@@ -43,3 +45,11 @@ def test_messages_come_back(sent: list[tuple[int, bytes]]) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_end_the_messages(packet: bytes) -> None:
     assert sum(len(message.body) + 16 for message in messages(packet)) <= len(packet)
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [("127.0.0.1", True), ("::1", True), ("203.0.113.77", False), ("2001:db8::77", False)],
+)
+def test_an_address_of_this_host_is_known_by_its_route(address: str, *, own: bool) -> None:
+    assert netlink.is_own(address) is own

@@ -22,11 +22,9 @@ def claim(connection: sqlite3.Connection, service: str, number: int) -> Underway
     """
     for held in store.underway(connection):
         if held.service == service:
-            who = f"process {held.pid} rolls out" if alive(held) else "nobody has ended the rollout"
+            doing = f"rolls out {service}-{held.number}" if held.number else "removes it"
             raise Failure(
-                f"cannot roll out {service}",
-                f"{who} {service}-{held.number}",
-                "wait for it to end",
+                f"cannot change {service}", f"process {held.pid} {doing}", "wait for it to end"
             )
     mine = _mine(Underway(service, number, 0, 0, time.time()))
     store.claim(connection, mine)

@@ -71,8 +71,7 @@ async def roll_out(means: Means, wanted: Sequence[tuple[Service, Release]]) -> R
     what is left.
     """
     begun = time.monotonic()
-    for service, _ in wanted:
-        probe.check(service)
+    await _check(means, wanted)
     parts = _record(means, wanted)
     held = [part.claim for part in parts]
     try:
@@ -118,8 +117,22 @@ def _record(means: Means, wanted: Sequence[tuple[Service, Release]]) -> list[_Pa
     return parts
 
 
+async def _check(means: Means, wanted: Sequence[tuple[Service, Release]]) -> None:
+    """Raise Failure for what can be told before anything is written and started."""
+    published = await publications(means)
+    for service, release in wanted:
+        probe.check(service)
+        routes.check_free(service, published)
+        if routes.leads_to(published.get(service.name), service, release):
+            raise Failure(
+                f"cannot roll out {service.name}",
+                f"{release.machine or release.addresses[0]} is live already",
+                "name another target",
+            )
+
+
 async def _look(means: Means, parts: list[_Part]) -> None:
-    """Find out what is live, and whether the ports can be had, before anything is started."""
+    """Find out what is live, and so what is to be retired."""
     published = await publications(means)
     for part in parts:
         part.published = published.get(part.service.name)
@@ -129,7 +142,6 @@ async def _look(means: Means, parts: list[_Part]) -> None:
             if release.number != part.release.number
             and (release.state in SERVED or routes.leads_to(part.published, part.service, release))
         ]
-        routes.check_free(part.service, published)
 
 
 async def _each(
@@ -158,10 +170,7 @@ async def _start(means: Means, part: _Part) -> None:
     begun = time.monotonic()
     part.release = await means.starter.start(part.service, part.release)
     store.save_release(means.connection, part.release)
-    # What cannot be published is told before it is probed.
-    new = routes.publication(part.service, part.release)
-    if part.published is not None and set(new.forwards) == set(part.published.forwards):
-        raise Failure(f"{part.release} is nothing new", "what it names is live already")
+    routes.publication(part.service, part.release)  # what cannot be published is not probed
     part.start = time.monotonic() - begun
 
 

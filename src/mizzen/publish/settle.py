@@ -13,7 +13,7 @@ from mizzen.model.service import Release, ReleaseState, Service, Underway
 from mizzen.store import services as store
 from mizzen.store.database import transaction
 
-from . import claims, routes
+from . import claims, remove, routes
 from .retire import publications, retire
 from .starter import Means
 
@@ -36,6 +36,9 @@ async def settle(means: Means) -> None:
 
 async def _settle(means: Means, held: Underway) -> None:
     service = store.find(means.connection, held.service)
+    if service is not None and held.number == remove.NUMBER:
+        await remove.finish(means, service, held)
+        return
     new = store.find_release(means.connection, held.service, held.number)
     if service is not None and new is not None:
         published = (await publications(means)).get(service.name)

@@ -30,6 +30,10 @@ class Starter(Protocol):
         """Stop a release and wait for its end; what has ended or is gone is well as it is."""
         ...
 
+    async def remove(self, release: Release) -> None:
+        """Forget what is left of a release that has ended: its machine, link and addresses."""
+        ...
+
     def keep(self, release: Release) -> str:
         """Record what tells why a release failed; return where to look, as an instruction."""
         ...

@@ -160,12 +160,13 @@ def _links(facts: Facts, held: Mapping[str, str]) -> Iterable[tuple[bool, Item]]
 def _leases(facts: Facts, held: Mapping[str, str], gone: set[str]) -> Iterable[tuple[bool, Item]]:
     tags: dict[str, list[str]] = {}
     for lease in facts.leases:
-        tags.setdefault(lease.tag, []).append(lease.address)
-    for tag, addresses in sorted(tags.items()):
-        name = tag.removeprefix(TAG)
-        if name == tag:
-            yield False, Item(Kind.ADDRESSES, tag, "they were requested by hand")
-        elif name not in facts.machines:
+        if lease.tag.startswith(TAG):
+            tags.setdefault(lease.tag.removeprefix(TAG), []).append(lease.address)
+    others = len(facts.leases) - sum(map(len, tags.values()))
+    if others:
+        yield False, Item(Kind.ADDRESSES, f"{others} others", "they were requested by hand")
+    for name, addresses in sorted(tags.items()):
+        if name not in facts.machines:
             why = _used(addresses, held)
             yield not why, Item(Kind.ADDRESSES, name, why or "their machine is gone")
         elif name not in gone:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -155,3 +157,62 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
             yield Stage(Means(connection, network, starter, told), starter, plane, told)
         for server in starter.running.values():
             server.close()
+
+
+@dataclass
+class MarkStarter:
+    """Starts releases that are files in a folder, so that they outlive a process that is killed."""
+
+    folder: Path
+    step: Callable[[], None] = lambda: None
+
+    async def start(self, service: Service, release: Release) -> Release:
+        self.step()
+        if release.source == "fails":
+            raise Failure(f"cannot start machine {release}", "the test says so", "change it")
+        (self.folder / release.machine).touch()
+        self.step()
+        at = {"web": 20000, "api": 30000}[service.name] + release.number
+        ports = ((80, at, Transport.TCP),)
+        return replace(release, addresses=("127.0.0.1",), ports=ports)
+
+    async def ended(self, release: Release) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def stop(self, release: Release, grace: float) -> None:
+        self.step()
+        (self.folder / release.machine).unlink(missing_ok=True)
+        self.step()
+
+    async def remove(self, release: Release) -> None:
+        self.step()
+
+    def keep(self, release: Release) -> str:
+        self.step()
+        return ""
+
+    @property
+    def running(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()}
+
+
+@contextlib.contextmanager
+def daemon_in_thread(folder: Path) -> Iterator[Network]:
+    """Run a daemon whose asker may fork."""
+    ready: Future[tuple[Network, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def main() -> None:
+        end = asyncio.Event()
+        async with daemon(folder, MemoryPlane("user")) as network:
+            ready.set_result((network, asyncio.get_running_loop(), end))
+            await end.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    network, loop, end = ready.result()
+    try:
+        yield network
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join()

@@ -103,6 +103,7 @@ def test_a_rollout_that_fails_under_load_fails_no_request(tmp_path):
                 for _ in range(3):
                     with pytest.raises(Failure, match="web-1 stays live"):
                         await roll_out(means, [(web, release("503"))])
+                    await asyncio.gather(*(load.more(2) for load in loads))
             assert {answer for load in loads for answer in load.answers} == {"web-1"}
 
     asyncio.run(main())

@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 GROUP = "mizzen"
 """Whose members may ask, where there is such a group."""
 
+FAMILIES = frozenset({socket.AF_UNIX, socket.AF_NETLINK})
+"""Of sockets that root's daemon may make: it sends no packets of its own."""
+
+USER_FAMILIES = FAMILIES | {socket.AF_INET, socket.AF_INET6}
+
 BACKLOG = 256
 """Connections that wait until they are accepted."""
 
@@ -40,13 +45,14 @@ class Options:
 
     state: the folder of its database. socket: where it listens, unless the service manager has
     handed a socket over. user: without root, on QEMU's user networking. group: None is GROUP if
-    there is one.
+    there is one. version: of Mizzen, as it is told to who asks.
     """
 
     state: Path
     socket: Path
     user: bool
     group: str | None = None
+    version: str = ""
 
     @property
     def database(self) -> Path:
@@ -69,7 +75,7 @@ async def run(options: Options) -> None:
             _confine(user=options.user)
         plane = await _plane(user=options.user)
         try:
-            keeper = Keeper(connection, plane)
+            keeper = Keeper(connection, plane, options.version)
             await keeper.begin()
             await _serve(Server(keeper, Guard(group)), listener, options)
         except Broken as error:
@@ -113,12 +119,9 @@ def _confine(*, user: bool) -> None:
     """Give up what is not needed from here on. Raises OSError."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    families = {socket.AF_UNIX, socket.AF_NETLINK}
-    if user:
-        families |= {socket.AF_INET, socket.AF_INET6}
-    else:
+    if not user:
         capabilities.keep_only(capabilities.Capability.NET_ADMIN)
-    seccomp.restrict(families, connect=user)
+    seccomp.restrict(USER_FAMILIES if user else FAMILIES, connect=user)
 
 
 def _group(name: str | None, what: str) -> int | None:

@@ -29,6 +29,8 @@ app.command("mizzen.cli.inspect:inspect")
 app.command("mizzen.cli.coredump:coredump")
 app.command("mizzen.cli.watch:watch")
 app.command("mizzen.cli.incidents:app", name="incidents")
+app.command("mizzen.cli.net:app", name="net")
+app.command("mizzen.cli.ip:app", name="ip")
 app.command("mizzen.cli.doctor:doctor")
 app.command("mizzen.cli.bench:app", name="bench")
 

@@ -21,6 +21,7 @@ class Capability(IntEnum):
 
     DAC_OVERRIDE = 1
     FOWNER = 3
+    NET_ADMIN = 12
     SYS_PTRACE = 19
 
 

@@ -24,6 +24,11 @@ class Folders:
         """Content-addressed files; safe to delete while nothing runs."""
         return self.state / "cache"
 
+    @property
+    def network(self) -> Path:
+        """Where the network daemon listens."""
+        return self.runtime / "net.sock"
+
     def machine(self, name: str) -> Path:
         """Logs of one machine."""
         return self.state / "machines" / name

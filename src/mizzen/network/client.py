@@ -58,7 +58,7 @@ class Network:
             page = (await self._ask(protocol.ListAddresses(after), protocol.Leases)).leases
             for lease in page:
                 yield lease
-            if len(page) < protocol.PAGE_MAX:
+            if not page:
                 return
             after = page[-1].address
 
@@ -90,7 +90,7 @@ class Network:
             page = await self._ask(protocol.ListLinks(after), protocol.Links)
             for link, up in zip(page.links, page.up, strict=True):
                 yield link, up
-            if len(page.links) < protocol.PAGE_MAX:
+            if not page.links:
                 return
             after = page.links[-1].number
 
@@ -134,7 +134,7 @@ class Network:
             page = (await self._ask(protocol.ListEdges(after), protocol.Edges)).edges
             for edge in page:
                 yield edge
-            if len(page) < protocol.PAGE_MAX:
+            if not page:
                 return
             after = page[-1]
 
@@ -149,11 +149,25 @@ class Network:
             connection = await self._connect()
             with contextlib.closing(connection):
                 await _send(connection, protocol.Drain(tuple(targets), left), None)
-                while (answer := await _receive(connection))[0]:
-                    seen = _expected(answer[0], Draining)
+                while packet := await self._next(connection, deadline + protocol.TIME_MAX):
+                    seen = _expected(packet, Draining)
                     yield seen
                     if seen.done:
                         return
+            if time.monotonic() > deadline + PATIENCE:
+                raise _dies()
+
+    @staticmethod
+    async def _next(connection: socket.socket, deadline: float) -> bytes:
+        """Return one more reply, empty if the daemon has gone."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                packet, descriptor = await _receive(connection)
+        except TimeoutError as error:
+            raise _silent() from error
+        if descriptor is not None:
+            os.close(descriptor)
+        return packet
 
     async def _ask(self, request: protocol.AnyRequest, kind: type[ReplyT]) -> ReplyT:
         packet, descriptor = await self._exchange(request, None)
@@ -172,21 +186,13 @@ class Network:
                     await _send(connection, request, descriptor)
                     packet, received = await _receive(connection)
             except TimeoutError as error:
-                raise Failure(
-                    "cannot reach the network daemon",
-                    f"it has not answered within {protocol.TIME_MAX:g} s",
-                    "see: journalctl -u mizzen-net",
-                ) from error
+                raise _silent() from error
             finally:
                 connection.close()
             if packet:
                 return packet, received
             if time.monotonic() > deadline:
-                raise Failure(
-                    "cannot reach the network daemon",
-                    f"it has ended again and again for {PATIENCE:g} s",
-                    "see: journalctl -u mizzen-net",
-                )
+                raise _dies()
 
     async def _connect(self) -> socket.socket:
         deadline = time.monotonic() + PATIENCE
@@ -200,7 +206,8 @@ class Network:
                     "join its group, or run it with sudo",
                 ) from error
             except OSError as error:
-                # Refused: the socket is there, and for the moment nobody behind it.
+                # Refused: the socket is there, and for the moment nobody behind it. Blocking: too
+                # many wait to be accepted.
                 refused = isinstance(error, ConnectionRefusedError | BlockingIOError)
                 if not refused or time.monotonic() > deadline:
                     raise Failure(
@@ -209,6 +216,22 @@ class Network:
                         "run: sudo mizzen net daemon",
                     ) from error
             await asyncio.sleep(PAUSE)
+
+
+def _silent() -> Failure:
+    return Failure(
+        "cannot reach the network daemon",
+        f"it has not answered within {protocol.TIME_MAX:g} s",
+        "see: journalctl -u mizzen-net",
+    )
+
+
+def _dies() -> Failure:
+    return Failure(
+        "cannot reach the network daemon",
+        f"it has ended again and again for {PATIENCE:g} s",
+        "see: journalctl -u mizzen-net",
+    )
 
 
 async def _send(
@@ -240,7 +263,9 @@ async def _receive(connection: socket.socket) -> tuple[bytes, int | None]:
     finally:
         loop.remove_reader(connection)
     try:
-        packet, descriptors, _, _ = socket.recv_fds(connection, protocol.MESSAGE_MAX, 1)
+        packet, descriptors, _, _ = socket.recv_fds(
+            connection, protocol.MESSAGE_MAX, 1, socket.MSG_CMSG_CLOEXEC
+        )
     except ConnectionResetError:
         return b"", None
     return packet, descriptors[0] if descriptors else None

@@ -1,9 +1,9 @@
 """What the network daemon is asked and answers, over a Unix socket of type SOCK_SEQPACKET.
 
 A message is one packet of JSON, MESSAGE_MAX bytes at most. A request is answered by one reply;
-``Drain`` by any number of ``Flows`` and a last one, whose ``done`` is set. A descriptor goes with a
-message as SCM_RIGHTS: a namespace with ``OpenLink``, a tap with its reply. Every request may be
-given again: what is so already stays so.
+``Drain`` by any number of ``Draining``, of which the last has ``done`` set, and nothing may be
+asked on that connection after it. A descriptor goes with a message as SCM_RIGHTS: a namespace with
+``OpenLink``, a tap with its reply. Every request may be given again: what is so already stays so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MESSAGE_MAX = 64 << 10
 """Bytes of a message."""
 
 PAGE_MAX = 500
-"""Entries in one reply that lists."""
+"""Entries in one reply that lists; it may have fewer, but only an empty one is the last."""
 
 FORWARDS_MAX = 256
 """Forwards in one request."""
@@ -40,7 +40,7 @@ class GetStatus(Request, frozen=True, tag="status"):
 
 
 class RequestAddress(Request, frozen=True, tag="address.request"):
-    """Ask for an address of a prefix; a tag that holds one there gets the same. Reply: ``Lease``.
+    """Ask for an address of a prefix; a tag that holds one there gets the same. Reply: ``Leased``.
 
     exclude: addresses and prefixes that will not do.
     """
@@ -135,7 +135,7 @@ class Drain(Request, frozen=True, tag="drain"):
     """Wait until no published connection to these targets is open, or the deadline.
 
     targets: addresses, or ADDRESS:PORT ([ADDRESS]:PORT for IPv6) for one port's connections.
-    seconds: until the deadline. Reply: ``Flows`` whenever their number has changed, at most
+    seconds: until the deadline. Reply: ``Draining`` whenever their number has changed, at most
     10 times a second; the first at once.
     """
 
@@ -206,7 +206,7 @@ class Leased(Reply, frozen=True, tag="lease"):
 
 
 class Leases(Reply, frozen=True, tag="leases"):
-    """A page of leases; fewer than PAGE_MAX are the last."""
+    """A page of leases."""
 
     leases: tuple[Lease, ...]
 
@@ -225,7 +225,7 @@ class Links(Reply, frozen=True, tag="links"):
 
 
 class Publications(Reply, frozen=True, tag="publications"):
-    """A page of publications; an empty one is the last."""
+    """A page of publications."""
 
     publications: tuple[Publication, ...]
 

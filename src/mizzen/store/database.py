@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mizzen.host.files import explained
@@ -45,8 +45,8 @@ MIGRATIONS = (
 """Scripts, in order; ``PRAGMA user_version`` counts those already applied. Append only."""
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open the database, creating or migrating it first."""
+def connect(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
+    """Open a database, creating or migrating it first. migrations: its own, in order."""
     with explained("cannot open the database"):
         path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -55,7 +55,7 @@ def connect(path: Path) -> sqlite3.Connection:
             stack.callback(connection.close)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            _migrate(connection)
+            _migrate(connection, migrations)
         except sqlite3.DatabaseError as error:
             raise Failure(
                 "cannot open the database",
@@ -79,21 +79,21 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    if _version(connection) == len(MIGRATIONS):
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
+    if _version(connection) == len(migrations):
         return
     with transaction(connection):
         version = _version(connection)
-        if version > len(MIGRATIONS):
+        if version > len(migrations):
             raise Failure(
                 "cannot open the database",
-                f"a newer Mizzen wrote it (version {version}, this one knows {len(MIGRATIONS)})",
+                f"a newer Mizzen wrote it (version {version}, this one knows {len(migrations)})",
                 "run that newer Mizzen",
             )
-        for script in MIGRATIONS[version:]:
+        for script in migrations[version:]:
             for statement in script.split(";"):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
 
 
 def _version(connection: sqlite3.Connection) -> int:

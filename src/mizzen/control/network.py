@@ -1,0 +1,137 @@
+"""The network daemon: where it is, running it, and installing it as a service."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mizzen
+from mizzen.host import files
+from mizzen.host.paths import Folders
+from mizzen.model.errors import Failure
+from mizzen.model.network import Edge, Transport
+from mizzen.network import daemon
+from mizzen.network.client import Network
+from mizzen.network.protocol import Status
+
+SYSTEM_SOCKET = Path("/run/mizzen/net.sock")
+"""Where root's daemon listens."""
+
+LOOK = 2.0
+"""Seconds that a daemon is waited for where it is only asked whether it is there."""
+
+HOMES = ("/home", "/root", "/run/user")
+"""What systemd's ProtectHome hides."""
+
+
+def socket_path(folders: Folders) -> Path:
+    """Return where the network daemon is asked: root's if this user may, else the user's own.
+
+    ``MIZZEN_NET_SOCKET`` overrides it.
+    """
+    env = os.environ
+    if env.get("MIZZEN_NET_SOCKET"):
+        return Path(env["MIZZEN_NET_SOCKET"]).absolute()
+    own = env.get("MIZZEN_RUNTIME") or os.geteuid() == 0
+    if not own and os.access(SYSTEM_SOCKET, os.W_OK):
+        return SYSTEM_SOCKET
+    return folders.network
+
+
+def client(folders: Folders) -> Network:
+    """Return the network as the daemon that is asked keeps it."""
+    return Network(socket_path(folders))
+
+
+async def look(folders: Folders) -> Status | Failure:
+    """Return who answers, or why nobody does; wait some 2 s at most."""
+    try:
+        async with asyncio.timeout(LOOK):
+            return await client(folders).status()
+    except Failure as failure:
+        return failure
+    except TimeoutError:
+        return Failure(
+            "cannot reach the network daemon",
+            f"nobody has answered at {socket_path(folders)} within {LOOK:g} s",
+            "see: journalctl -u mizzen-net",
+        )
+
+
+def run_daemon(folders: Folders, *, socket: Path | None, group: str | None, user: bool) -> None:
+    """Be the network daemon until SIGTERM. Raises Failure.
+
+    socket: None listens where it is asked. user: without root, which is so anyway for others.
+    """
+    user = user or os.geteuid() != 0
+    place = socket or Path(os.environ.get("MIZZEN_NET_SOCKET") or folders.network)
+    options = daemon.Options(folders.state, place.absolute(), user=user, group=group)
+    asyncio.run(daemon.run(options))
+
+
+def edge(source: str, target: str, port: str) -> Edge:
+    """Return the edge that FROM, TO and PORT[/udp] say. Raises Failure."""
+    number, _, transport = port.partition("/")
+    if not (number.isascii() and number.isdigit()) or transport not in {"", *Transport}:
+        raise Failure("cannot read this port", f"{port!r} is none", "write PORT or PORT/udp")
+    return Edge(source, target, Transport(transport or "tcp"), int(number))
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A file of the service, and whether it was there already, just so."""
+
+    path: Path
+    text: str
+    there: bool
+
+
+def units(root: Path, *, command: str, home: str) -> list[Unit]:
+    """Return what makes the daemon a service of systemd's, below a root folder.
+
+    command: what runs mizzen. home: systemd's ProtectHome.
+    """
+    source = Path(mizzen.__file__).parent / "systemd"
+    places = {
+        "mizzen-net.socket": "etc/systemd/system",
+        "mizzen-net.service": "etc/systemd/system",
+        "mizzen.conf": "etc/sysusers.d",
+    }
+    words = {"@COMMAND@": command, "@HOME@": home}
+    found = []
+    for name, folder in places.items():
+        text = _filled((source / name).read_text(), words)
+        path = root / folder / name
+        found.append(Unit(path, text, there=path.exists() and path.read_text() == text))
+    return found
+
+
+def _filled(text: str, words: Mapping[str, str]) -> str:
+    for word, meaning in words.items():
+        text = text.replace(word, meaning)
+    return text
+
+
+def installed_units(root: Path) -> list[Unit]:
+    """Return the service's files for this very installation of Mizzen."""
+    python = Path(sys.executable)
+    hidden = any(
+        path.is_relative_to(home)
+        for path in (python, python.resolve(), Path(mizzen.__file__).resolve())
+        for home in HOMES
+    )
+    # systemd's own escapes: systemd.service(5), "Command lines".
+    quoted = str(python).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return units(root, command=f'"{quoted}" -m mizzen', home="read-only" if hidden else "yes")
+
+
+def install(wanted: list[Unit]) -> None:
+    """Write the files that are not there yet. Raises Failure."""
+    for unit in wanted:
+        if not unit.there:
+            with files.explained("cannot install the service"), files.replacing(unit.path) as path:
+                path.write_text(unit.text)

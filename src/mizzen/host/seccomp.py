@@ -1,0 +1,110 @@
+"""Let this process make only the system calls it needs, for ever.
+
+Source: seccomp(2); include/uapi/linux/{seccomp,filter,bpf_common,audit}.h; the numbers are those of
+arch/x86/entry/syscalls/syscall_64.tbl.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Collection
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER = 38, 22, 2
+
+_ARCH_X86_64 = 0xC000003E
+_X32 = 0x40000000  # calls of that ABI have this bit
+_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
+
+# Offsets in struct seccomp_data.
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
+
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_INSTRUCTION = struct.Struct("HBBI")
+
+CLONE, CLONE3, SOCKET = 56, 435, 41
+_CLONE_THREAD = 0x00010000
+
+CALLS = {
+    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7,
+    "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13,
+    "rt_sigprocmask": 14, "rt_sigreturn": 15, "ioctl": 16, "pread64": 17, "pwrite64": 18,
+    "readv": 19, "writev": 20, "access": 21, "sched_yield": 24, "mremap": 25, "madvise": 28,
+    "dup": 32, "nanosleep": 35, "getpid": 39, "connect": 42, "accept": 43, "sendto": 44,
+    "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "bind": 49, "listen": 50,
+    "getsockname": 51, "getpeername": 52, "socketpair": 53, "setsockopt": 54, "getsockopt": 55,
+    "exit": 60, "uname": 63, "fcntl": 72, "flock": 73, "fsync": 74, "fdatasync": 75,
+    "ftruncate": 77, "getcwd": 79, "rename": 82, "mkdir": 83, "unlink": 87, "readlink": 89,
+    "chmod": 90, "fchmod": 91, "gettimeofday": 96, "getrlimit": 97, "sysinfo": 99, "getuid": 102,
+    "getgid": 104, "geteuid": 107, "getegid": 108, "getppid": 110, "sigaltstack": 131,
+    "statfs": 137, "fstatfs": 138, "gettid": 186, "futex": 202, "sched_getaffinity": 204,
+    "getdents64": 217, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229,
+    "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232, "epoll_ctl": 233,
+    "tgkill": 234, "openat": 257, "newfstatat": 262, "unlinkat": 263, "renameat": 264,
+    "readlinkat": 267, "faccessat": 269, "set_robust_list": 273, "epoll_pwait": 281,
+    "fallocate": 285, "accept4": 288, "eventfd2": 290, "epoll_create1": 291, "dup3": 292,
+    "pipe2": 293, "prlimit64": 302, "recvmmsg": 299, "sendmmsg": 307, "getrandom": 318,
+    "statx": 332, "rseq": 334, "faccessat2": 439, "epoll_pwait2": 441,
+}  # fmt: skip
+"""What CPython, SQLite, asyncio and netlink libraries need to go on, by name.
+
+No process or program can be started, no namespace, mount or trace made, nothing loaded into the
+kernel. ``clone`` and ``socket`` are allowed for threads and for chosen families.
+"""
+
+
+def _instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
+    """Return struct sock_filter: a test goes on so many instructions further."""
+    return _INSTRUCTION.pack(code, then, otherwise, value)
+
+
+def program(families: Collection[int]) -> bytes:
+    """Return the filter: allow CALLS, threads, and sockets of these families; refuse the rest."""
+    allow, refuse = _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _ERRNO | errno.EPERM)
+    lines = [
+        _instruction(_LOAD, _ARCH),
+        _instruction(_EQUAL, _ARCH_X86_64, then=1),
+        _instruction(_RETURN, _KILL),
+        _instruction(_LOAD, _NUMBER),
+        _instruction(_AT_LEAST, _X32, otherwise=1),
+        refuse,
+    ]
+    for number in CALLS.values():
+        lines += [_instruction(_EQUAL, number, otherwise=1), allow]
+    # glibc falls back to clone, whose flags can be looked at.
+    lines += [
+        _instruction(_EQUAL, CLONE3, otherwise=1),
+        _instruction(_RETURN, _ERRNO | errno.ENOSYS),
+        _instruction(_EQUAL, CLONE, otherwise=4),
+        _instruction(_LOAD, _ARGUMENTS),
+        _instruction(_ANY_BIT, _CLONE_THREAD, otherwise=1),
+        allow,
+        refuse,
+        _instruction(_EQUAL, SOCKET, otherwise=2 * len(families) + 1),
+        _instruction(_LOAD, _ARGUMENTS),
+    ]
+    for family in sorted(families):
+        lines += [_instruction(_EQUAL, family, otherwise=1), allow]
+    return b"".join([*lines, refuse])
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def restrict(families: Collection[int]) -> None:
+    """Refuse (EPERM) everything but CALLS, threads, and sockets of these families from now on.
+
+    Threads that run already are not restricted: call it before there are any.
+    Raises OSError if the kernel refuses.
+    """
+    code = program(families)
+    filter_ = _Program(len(code) // _INSTRUCTION.size, code)
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or _libc.prctl(
+        _PR_SET_SECCOMP, _FILTER, ctypes.byref(filter_), 0, 0
+    ):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

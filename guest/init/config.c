@@ -99,9 +99,9 @@ static void record_take(struct config *config, char *record) {
     else if (strcmp(record, "hostname") == 0)
         config->hostname = value;
     else if (strcmp(record, "address") == 0)
-        config->address = value;
+        list_add(&config->addresses, value);
     else if (strcmp(record, "gateway") == 0)
-        config->gateway = value;
+        list_add(&config->gateways, value);
     else if (strcmp(record, "time") == 0)
         config->time = strtoll(value, NULL, 10);
     else

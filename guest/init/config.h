@@ -21,9 +21,9 @@ struct config {
     const char *user;        /* as in an OCI image; "" is root */
     const char *directory;
     const char *hostname;
-    const char *address; /* "10.0.2.15/24"; NULL: no network */
-    const char *gateway;
-    long long time; /* seconds since the epoch; the clock is set if it is behind */
+    struct list addresses; /* "10.0.2.15/24", "fd70::5/128"; none: no network */
+    struct list gateways;  /* of the default routes, one of a family at most */
+    long long time;        /* seconds since the epoch; the clock is set if it is behind */
 };
 
 void list_add(struct list *list, char *item);

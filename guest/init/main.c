@@ -49,7 +49,7 @@ int main(void) {
     if (config.root != NULL)
         root_switch(config.root);
     network_start(&config);
-    mounts_finish(config.hostname, config.address);
+    mounts_finish(config.hostname, &config.addresses);
     if (config.arguments.count == 0) {
         say("nothing to start");
         power_off();

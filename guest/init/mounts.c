@@ -90,7 +90,7 @@ void root_switch(const char *device) {
 }
 
 /* Programs look up localhost and their own name; images leave this file to whoever runs them. */
-static void hosts_write(const char *hostname, const char *address) {
+static void hosts_write(const char *hostname, const struct list *addresses) {
     struct stat status;
     int fd;
 
@@ -101,12 +101,13 @@ static void hosts_write(const char *hostname, const char *address) {
     if (fd < 0)
         return;
     dprintf(fd, "127.0.0.1 localhost\n::1 localhost\n");
-    if (address != NULL)
-        dprintf(fd, "%.*s %s\n", (int)strcspn(address, "/"), address, hostname);
+    for (size_t i = 0; i < addresses->count; i++)
+        dprintf(fd, "%.*s %s\n", (int)strcspn(addresses->items[i], "/"), addresses->items[i],
+                hostname);
     close(fd);
 }
 
-void mounts_finish(const char *hostname, const char *address) {
+void mounts_finish(const char *hostname, const struct list *addresses) {
     const unsigned long safe = MS_NOSUID | MS_NODEV;
 
     try_mount("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666");
@@ -120,5 +121,5 @@ void mounts_finish(const char *hostname, const char *address) {
     symlink("/proc/self/fd/0", "/dev/stdin");
     symlink("/proc/self/fd/1", "/dev/stdout");
     symlink("/proc/self/fd/2", "/dev/stderr");
-    hosts_write(hostname, address);
+    hosts_write(hostname, addresses);
 }

@@ -2,6 +2,8 @@
 #ifndef MIZZEN_MOUNTS_H
 #define MIZZEN_MOUNTS_H
 
+#include "config.h"
+
 /* Mount /dev, /proc and /sys in the initramfs. */
 void mounts_begin(void);
 
@@ -9,6 +11,6 @@ void mounts_begin(void);
 void root_switch(const char *device);
 
 /* Mount what belongs below /dev and /sys, and /run and /tmp, in the final root. */
-void mounts_finish(const char *hostname, const char *address);
+void mounts_finish(const char *hostname, const struct list *addresses);
 
 #endif

@@ -21,11 +21,12 @@ from mizzen.host import cpio, process
 from mizzen.host.paths import Folders
 from mizzen.host.process import ProcessId
 from mizzen.machines import logs
+from mizzen.machines.protocol import Connect
 from mizzen.machines.qemu.driver import QemuDriver
 from mizzen.machines.registry import ENDED, Registry
 from mizzen.model.image import Kernel, ProcessConfig
 from mizzen.model.log import Stream
-from mizzen.model.machine import Machine, MachineSpec
+from mizzen.model.machine import Machine, MachineNetwork, MachineSpec, Port
 from mizzen.model.progress import silent
 from mizzen.store import database
 
@@ -81,7 +82,9 @@ class Guests:
         extra: tuple[cpio.Entry, ...] = (),
         root: Path | None = None,
         arguments: tuple[str, ...] = ("/bin/sh", "/script"),
-        publish: tuple[tuple[int, int], ...] = (),
+        publish: tuple[Port, ...] = (),
+        network: MachineNetwork | None = None,
+        connect: Connect | None = None,
         **config: object,
     ) -> Machine:
         """Start a machine whose function is a script. config: fields of ProcessConfig."""
@@ -95,8 +98,9 @@ class Guests:
             process=ProcessConfig(arguments, **config),  # type: ignore[arg-type]
             memory=192,
             publish=publish,
+            network=network,
         )
-        machine = asyncio.run(self.registry.start(spec, QemuDriver()))
+        machine = asyncio.run(self.registry.start(spec, QemuDriver(), connect))
         self.started.append((name, ProcessId(machine.pid, machine.pid_start)))
         return machine
 

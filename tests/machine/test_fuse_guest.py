@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mizzen.host import cpio
+from mizzen.model.machine import Port
 from mizzen.sessions.fuse.server import Server
 
 PUMP = Path(__file__).parents[1] / "support/fuse_pump.c"
@@ -90,11 +91,11 @@ def test_large_tools_are_used_from_a_small_guest(guests, kernel, folder, pump):
         kernel,
         f"/pump {PORT} /mnt sh /check",
         extra=(cpio.file("pump", pump, 0o755), cpio.file("check", CHECK)),
-        publish=((0, PORT),),
+        publish=(Port(0, PORT),),
     )
     name = machine.spec.name
     guests.wait_line(name, "listening")
-    with serving(machine.ports[0][0], folder):
+    with serving(machine.ports[0].host, folder):
         guests.wait_line(name, "end")
         guests.ended(name)
     lines = guests.lines(name)

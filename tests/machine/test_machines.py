@@ -11,7 +11,7 @@ import pytest
 from mizzen.host import sockets
 from mizzen.machines.control import command
 from mizzen.machines.qemu.driver import UIDS
-from mizzen.model.machine import MachineState
+from mizzen.model.machine import MachineState, Port
 
 pytestmark = pytest.mark.machine
 
@@ -29,15 +29,15 @@ while :; do sleep 0.1; done
 @pytest.fixture(scope="module")
 def server(guests, bookworm):
     """A machine that serves HTTP and reads its console."""
-    machine = guests.start(bookworm, SERVER, publish=((0, 80),))
+    machine = guests.start(bookworm, SERVER, publish=(Port(0, 80),))
     guests.wait_line(machine.spec.name, "serving")
     return machine
 
 
 def test_published_port_answers(server):
-    ((host, guest),) = server.ports
-    assert guest == 80
-    with urllib.request.urlopen(f"http://127.0.0.1:{host}/", timeout=30) as answer:
+    (port,) = server.ports
+    assert port.guest == 80
+    with urllib.request.urlopen(f"http://127.0.0.1:{port.host}/", timeout=30) as answer:
         assert answer.read() == b"hello from a guest\n"
 
 

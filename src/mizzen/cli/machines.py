@@ -14,12 +14,14 @@ from rich.markup import escape
 from rich.text import Text
 
 from mizzen.control import machines as control
+from mizzen.control import network
 from mizzen.host.paths import folders
 from mizzen.machines import logs as machine_logs
 from mizzen.machines.registry import ENDED, Registry
 from mizzen.model.errors import Failure, UsageError
 from mizzen.model.log import LogLine, Stream
 from mizzen.model.machine import Accel, Machine, MachineState
+from mizzen.model.network import Transport
 
 from . import output, terminal
 
@@ -49,6 +51,8 @@ def start(
     kernel: Path | None = None,
     accel: Accel | None = None,
     publish: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    prefix: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    outward: bool = True,
     append: str = "",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -70,6 +74,12 @@ def start(
         kvm or tcg; by default what is found to work here.
     publish
         HOST:GUEST makes the machine's TCP port answer at 127.0.0.1:HOST; 0 takes a free port.
+        HOST:GUEST/udp does so with a UDP port.
+    prefix
+        Give it an address of this prefix and a link of its own, by the network daemon; once for
+        IPv4, once for IPv6.
+    outward
+        Whether a machine with a link may begin conversations.
     append
         Kernel parameters to add.
     json
@@ -84,15 +94,20 @@ def start(
         accel=accel,
         publish=tuple(control.parse_publication(text) for text in publish),
         command_line=append,
+        prefixes=prefix,
+        outward=outward,
     )
     with output.progress() as report:
-        machine = asyncio.run(control.start(wish, folders(), report))
+        machine = asyncio.run(control.start(wish, folders(), report, network.client(folders())))
     if json:
         output.as_json(machine)
         return
     output.console.print(f"[bold]{machine.spec.name}[/] is starting")
-    for host, guest in machine.ports:
-        output.console.print(f"  port {guest} answers at 127.0.0.1:{host}")
+    for port in machine.ports:
+        told = f"{port.guest}{'/udp' if port.transport is Transport.UDP else ''}"
+        output.console.print(f"  port {told} answers at 127.0.0.1:{port.host}")
+    for address in _addresses(machine):
+        output.console.print(f"  its address is {address}")
     output.console.print(f"  mizzen machines logs -f {machine.spec.name}", style="dim")
 
 
@@ -111,13 +126,14 @@ def list_(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
         output.as_json(machines)
         return
     output.table(
-        ("NAME", "STATE", "SINCE", "SOURCE", "PORTS"),
+        ("NAME", "STATE", "SINCE", "SOURCE", "ADDRESSES", "PORTS"),
         [
             (
                 Text(machine.spec.name, "bold"),
                 Text(machine.state, COLOURS[machine.state]),
                 _age(machine.ended or machine.created),
                 machine.spec.reference,
+                " ".join(_addresses(machine)),
                 _ports(machine),
             )
             for machine in machines
@@ -154,7 +170,9 @@ def show(name: str, /, *, json: Annotated[bool, Parameter(negative=())] = False)
         ("command", escape(" ".join(spec.process.arguments))),
         ("size", f"{spec.memory} MiB, {spec.vcpus} vCPU, {spec.accel}"),
         ("kernel", escape(str(spec.kernel))),
-        ("ports", "" if machine.state in ENDED else _ports(machine)),
+        ("address", " ".join(_addresses(machine))),
+        ("link", _link(machine)),
+        ("ports", _ports(machine)),
         ("process", str(machine.pid) if machine.state is MachineState.RUNNING else ""),
         ("logs", escape(str(files.logs))),
     ]
@@ -246,15 +264,14 @@ def stop(
 
 @app.command
 def remove(name: str, /) -> None:
-    """Forget a machine that has ended, and delete its logs.
+    """Forget a machine that has ended: delete its logs, release its addresses.
 
     Parameters
     ----------
     name
         The machine's name.
     """
-    with control.registry(folders()) as registry:
-        registry.remove(name)
+    asyncio.run(control.remove(name, folders(), network.client(folders())))
 
 
 async def _print_logs(
@@ -290,7 +307,19 @@ def _print_record(record: LogLine, *, json: bool) -> None:
 def _ports(machine: Machine) -> str:
     if machine.state in ENDED:
         return ""
-    return " ".join(f"{host}:{guest}" for host, guest in machine.ports)
+    return " ".join(str(port) for port in machine.ports)
+
+
+def _addresses(machine: Machine) -> tuple[str, ...]:
+    return machine.spec.network.addresses if machine.spec.network is not None else ()
+
+
+def _link(machine: Machine) -> str:
+    link = machine.spec.network
+    if link is None:
+        return ""
+    outward = "" if link.outward else ", no way out"
+    return f"{escape(link.label or machine.spec.name)}, {link.mac}{outward}"
 
 
 def _age(since: float) -> str:

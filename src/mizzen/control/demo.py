@@ -17,12 +17,12 @@ from mizzen.incidents.watcher import Watcher
 from mizzen.machines.registry import ENDED
 from mizzen.model.errors import Failure
 from mizzen.model.incident import Incident
-from mizzen.model.machine import Machine
+from mizzen.model.machine import Machine, Port
 from mizzen.model.progress import Report
 from mizzen.store import incidents
 from mizzen.store.database import connect
 
-from . import machines
+from . import machines, network
 from .machines import Wish
 from .settings import Settings
 
@@ -78,12 +78,12 @@ async def failing_function(
     source = example(FUNCTION)
     await image.build(source, kernel=kernel, folders=folders, report=report)
     clock.done("image", f"{FUNCTION}, from its Dockerfile")
-    wish = Wish(source=str(source), publish=((0, PORT),))
-    machine = await machines.start(wish, folders, report)
+    wish = Wish(source=str(source), publish=(Port(0, PORT),))
+    machine = await machines.start(wish, folders, report, network.client(folders))
     name = machine.spec.name
     try:
         clock.done("machine", f"{name}, {machine.spec.memory} MiB, by {machine.spec.accel}")
-        (port, _), *_ = machine.ports
+        port = machine.ports[0].host
         answer = await _first_answer(folders, name, port)
         clock.done("function", f"http://127.0.0.1:{port}/ answers: {answer}")
         incident = await _first_error(folders, name)

@@ -6,7 +6,8 @@ import contextlib
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mizzen.builders import image, kernel
@@ -14,11 +15,22 @@ from mizzen.host.paths import Folders
 from mizzen.machines.checks import check_size
 from mizzen.machines.qemu import accel
 from mizzen.machines.qemu.driver import QemuDriver
-from mizzen.machines.registry import Registry
+from mizzen.machines.registry import ENDED, Registry
 from mizzen.model.errors import UsageError
-from mizzen.model.machine import Accel, Machine, MachineSpec, check_name
+from mizzen.model.machine import (
+    Accel,
+    Machine,
+    MachineNetwork,
+    MachineSpec,
+    Port,
+    check_name,
+)
+from mizzen.model.network import Transport
 from mizzen.model.progress import Progress, Report
+from mizzen.network.client import Network
 from mizzen.store import database
+
+from . import links
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,9 @@ class Wish:
     source: a folder with a Dockerfile, or an OCI reference.
     name: None makes one of the source's. kernel: a file; None takes Debian's.
     accel: None takes what works here.
+    prefixes: where its addresses are leased from, one of a family at most; its ports are then
+        published by the network daemon. Without any it has QEMU's user networking and ``publish``.
+    label, outward: of its link (``model.network.Link``).
     """
 
     source: str
@@ -36,8 +51,11 @@ class Wish:
     vcpus: int = 1
     kernel: Path | None = None
     accel: Accel | None = None
-    publish: tuple[tuple[int, int], ...] = ()
+    publish: tuple[Port, ...] = ()
     command_line: str = ""
+    prefixes: tuple[str, ...] = ()
+    label: str = ""
+    outward: bool = True
 
 
 @contextlib.contextmanager
@@ -47,13 +65,16 @@ def registry(folders: Folders) -> Iterator[Registry]:
         yield Registry(folders, connection)
 
 
-async def start(wish: Wish, folders: Folders, report: Report) -> Machine:
+async def start(wish: Wish, folders: Folders, report: Report, network: Network) -> Machine:
     """Build what a source needs and start a machine of it; return it running.
 
-    Its kernel boots then; what the function does shows in its log. Raises Failure.
+    Its kernel boots then; what the function does shows in its log. network: asked for a link if
+    the wish has prefixes. Raises Failure.
     """
     name = check_name(wish.name) if wish.name else name_for(wish.source)
-    check_size(name, wish.memory, wish.vcpus, wish.publish)  # before a build that takes minutes
+    # Before a build that takes minutes.
+    check_size(name, wish.memory, wish.vcpus, wish.publish)
+    await _check_network(name, wish, network)
     chosen = kernel.user_kernel(wish.kernel) if wish.kernel else None
     built = await image.build(wish.source, kernel=chosen, folders=folders, report=report)
     with contextlib.closing(database.connect(folders.database)) as connection:
@@ -69,12 +90,63 @@ async def start(wish: Wish, folders: Folders, report: Report) -> Machine:
             accel=await accel.choose(wish.accel, built.kernel, connection, report),
             command_line=wish.command_line,
             publish=wish.publish,
+            network=(
+                MachineNetwork(wish.prefixes, wish.label, wish.outward) if wish.prefixes else None
+            ),
         )
-        task = f"Starting machine {name}"
-        report(Progress(task))
-        machine = await Registry(folders, connection).start(spec, QemuDriver())
-        report(Progress(task, finished=True))
-        return machine
+        return await _launch(spec, Registry(folders, connection), report, network)
+
+
+async def start_again(
+    spec: MachineSpec, name: str, folders: Folders, report: Report, network: Network
+) -> Machine:
+    """Start a machine like one that was, under another name, without building anything.
+
+    Raises Failure, also if a file that it boots has gone.
+    """
+    wired = spec.network.unlinked() if spec.network is not None else None
+    with registry(folders) as machines:
+        return await _launch(
+            replace(spec, name=check_name(name), network=wired), machines, report, network
+        )
+
+
+async def remove(name: str, folders: Folders, network: Network) -> None:
+    """Forget a machine that has ended: its logs, its link, its addresses.
+
+    Raises Failure, and forgets nothing, if its addresses cannot be released.
+    """
+    with registry(folders) as machines:
+        machine = machines.find(name)
+        if machine.spec.network is not None and machine.state in ENDED:
+            await links.disconnect(network, name)
+        machines.remove(name)
+
+
+async def _check_network(name: str, wish: Wish, network: Network) -> None:
+    what = f"cannot start machine {name}"
+    if not wish.prefixes:
+        return
+    if wish.publish:
+        raise UsageError(
+            what,
+            "a machine with addresses of its own publishes no ports at 127.0.0.1",
+            "leave --publish out, and use: mizzen publish add",
+        )
+    links.check_prefixes(what, wish.prefixes)
+    await links.check_kernel_mode(what, network)
+
+
+async def _launch(
+    spec: MachineSpec, machines: Registry, report: Report, network: Network
+) -> Machine:
+    task = f"Starting machine {spec.name}"
+    report(Progress(task))
+    wanted = spec.network
+    connect = partial(links.connected, network, spec.name, wanted) if wanted is not None else None
+    machine = await machines.start(spec, QemuDriver(), connect)
+    report(Progress(task, finished=True))
+    return machine
 
 
 def name_for(source: str) -> str:
@@ -84,14 +156,14 @@ def name_for(source: str) -> str:
     return f"{words[:40].strip('-') or 'machine'}-{secrets.token_hex(2)}"
 
 
-def parse_publication(text: str) -> tuple[int, int]:
-    """Read HOST:GUEST, or GUEST alone for any free host port.
+def parse_publication(text: str) -> Port:
+    """Read HOST:GUEST, or GUEST alone for any free host port; of UDP with /udp behind it.
 
     Raises UsageError.
     """
-    found = re.fullmatch(r"(?:(\d{1,5}):)?(\d{1,5})", text)
+    found = re.fullmatch(r"(?:(\d{1,5}):)?(\d{1,5})(?:/(tcp|udp))?", text)
     if not found:
         raise UsageError(
             f"cannot publish {text!r}", "that names no ports", "write HOST:GUEST, as in 8080:80"
         )
-    return int(found[1] or 0), int(found[2])
+    return Port(int(found[1] or 0), int(found[2]), Transport(found[3] or "tcp"))

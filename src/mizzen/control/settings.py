@@ -26,10 +26,21 @@ class Errors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ignore: tuple[str, ...] = ()
 
 
+class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where addresses come from.
+
+    prefixes: those that released machines get addresses of, one of a family at most, where the
+    network daemon is in use.
+    """
+
+    prefixes: tuple[str, ...] = ("10.70.0.0/24", "fd70::/64")
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a user may set; every setting has a default."""
 
     errors: Errors = Errors()
+    network: NetworkSettings = NetworkSettings()
 
 
 def settings_path() -> Path:

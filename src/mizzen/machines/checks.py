@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mizzen.host.files import explained
 from mizzen.model.errors import Failure, UsageError
-from mizzen.model.machine import MachineSpec, check_name
+from mizzen.model.machine import MachineSpec, Port, check_name
 
 MEMORY_MIN = 96
 """MiB below which stock kernels do not get to init."""
@@ -19,7 +19,7 @@ BZIMAGE_MAGIC = 0x202
 """Offset of "HdrS" (Documentation/arch/x86/boot.rst)."""
 
 
-def check_size(name: str, memory: int, vcpus: int, publish: tuple[tuple[int, int], ...]) -> None:
+def check_size(name: str, memory: int, vcpus: int, publish: tuple[Port, ...]) -> None:
     """Raise Failure if no machine of this size can run here, whatever it boots."""
     what = f"cannot start machine {check_name(name)}"
     if not 1 <= vcpus <= VCPUS_MAX:
@@ -35,8 +35,8 @@ def check_size(name: str, memory: int, vcpus: int, publish: tuple[tuple[int, int
             f"it wants {memory} MiB of memory and {available} MiB are free",
             "ask for less with --memory, or stop other machines",
         )
-    for host, guest in publish:
-        _check_port(what, host, guest)
+    for port in publish:
+        _check_port(what, port)
 
 
 def check(spec: MachineSpec) -> None:
@@ -58,9 +58,10 @@ def check_kernel(path: Path, what: str) -> None:
         raise Failure(what, f"{path} is no Linux kernel", "name a bzImage or an ELF vmlinux")
 
 
-def _check_port(what: str, host: int, guest: int) -> None:
-    if not 0 <= host <= 65535 or not 1 <= guest <= 65535:
-        raise UsageError(what, f"{host}:{guest} names no ports", "ports are 1 to 65535")
+def _check_port(what: str, port: Port) -> None:
+    host = port.host
+    if not 0 <= host <= 65535 or not 1 <= port.guest <= 65535:
+        raise UsageError(what, f"{port} names no ports", "ports are 1 to 65535")
     privileged = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if 0 < host < privileged:
         raise Failure(

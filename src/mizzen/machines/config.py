@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from mizzen.host import cpio
 from mizzen.model.errors import Failure
@@ -26,8 +27,14 @@ def records(spec: MachineSpec, now: float) -> Iterator[tuple[str, str]]:
     yield "user", process.user
     yield "directory", process.directory
     yield "hostname", spec.name
-    yield "address", f"{ADDRESS}/{PREFIX}"
-    yield "gateway", GATEWAY
+    if spec.network is None:
+        yield "address", f"{ADDRESS}/{PREFIX}"
+        yield "gateway", GATEWAY
+    else:
+        for address in spec.network.addresses:
+            yield "address", f"{address}/{ip_address(address).max_prefixlen}"
+        for gateway in spec.network.gateways:
+            yield "gateway", gateway
     yield "time", str(int(now))
 
 

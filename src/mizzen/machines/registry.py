@@ -7,6 +7,7 @@ end that nobody saw, or a start that nobody finished, whose VMM it kills.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -26,7 +27,7 @@ from .checks import check
 from .control import command
 from .files import MachineFiles
 from .outcome import ended_at, judge
-from .protocol import Driver
+from .protocol import Connect, Driver
 
 ENDED = (MachineState.STOPPED, MachineState.FAILED)
 
@@ -45,11 +46,14 @@ class Registry:
         """Return where a machine's files are."""
         return MachineFiles.of(self._folders, name)
 
-    async def start(self, spec: MachineSpec, driver: Driver) -> Machine:
+    async def start(
+        self, spec: MachineSpec, driver: Driver, connect: Connect | None = None
+    ) -> Machine:
         """Start a machine and return it running: its kernel boots, its function comes later.
 
         A machine that fails before that leaves nothing; one that fails later stays as FAILED
-        until it is removed. Raises Failure.
+        until it is removed. connect: of a spec that has a network; called once the name is this
+        machine's, since the link of a machine that runs would be taken from it. Raises Failure.
         """
         check(spec)
         me = os.getpid()
@@ -61,22 +65,32 @@ class Registry:
         try:
             with explained(f"cannot start machine {spec.name}"):
                 files.make()
-            running = await driver.start(spec, files)
-            machine = replace(
-                claim,
-                state=MachineState.RUNNING,
-                pid=running.process.pid,
-                pid_start=running.process.start,
-                ports=running.ports,
-            )
-            try:
-                store.save(self._connection, machine)
-            except BaseException:
-                process.kill(running.process, signal.SIGKILL)
-                raise
+            async with contextlib.AsyncExitStack() as stack:
+                interface = None
+                if connect is not None:
+                    made = await stack.enter_async_context(connect())
+                    claim = replace(claim, spec=replace(spec, network=made.network))
+                    store.save(self._connection, claim)
+                    interface = made.interface
+                return await self._spawn(claim, driver, interface)
         except BaseException:
             files.remove()
             store.remove(self._connection, spec.name)
+            raise
+
+    async def _spawn(self, claim: Machine, driver: Driver, interface: int | None) -> Machine:
+        running = await driver.start(claim.spec, self.files(claim.spec.name), interface)
+        machine = replace(
+            claim,
+            state=MachineState.RUNNING,
+            pid=running.process.pid,
+            pid_start=running.process.start,
+            ports=running.ports,
+        )
+        try:
+            store.save(self._connection, machine)
+        except BaseException:
+            process.kill(running.process, signal.SIGKILL)
             raise
         return machine
 

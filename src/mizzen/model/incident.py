@@ -12,6 +12,7 @@ class IncidentKind(StrEnum):
     OUTPUT = "output"  # the function said so
     KERNEL = "kernel"  # the guest kernel's oops or panic
     EXIT = "exit"  # the function or the VMM ended
+    ROLLOUT = "rollout"  # a new release did not get ready
 
 
 @dataclass(frozen=True, slots=True)

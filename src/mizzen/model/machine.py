@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import UsageError
 from .image import ProcessConfig
+from .network import Link, Transport
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -29,6 +31,45 @@ class MachineState(StrEnum):
     FAILED = "failed"  # ended otherwise
 
 
+class Port(NamedTuple):
+    """A port on 127.0.0.1 that leads to one of a machine's, by QEMU's user networking."""
+
+    host: int
+    guest: int
+    transport: Transport = Transport.TCP
+
+    def __str__(self) -> str:
+        suffix = "" if self.transport is Transport.TCP else f"/{self.transport}"
+        return f"{self.host}:{self.guest}{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineNetwork:
+    """A machine's link to the host, which the network daemon makes.
+
+    prefixes: where its addresses are leased from, one of IPv4, one of IPv6, or both.
+    label, outward, addresses, gateways, mac: those of its Link; the last three are empty until
+        there is one.
+    """
+
+    prefixes: tuple[str, ...]
+    label: str = ""
+    outward: bool = True
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    mac: str = ""
+
+    def linked(self, link: Link) -> MachineNetwork:
+        """Return it with what a link of it turned out to be."""
+        return replace(
+            self, addresses=link.addresses, gateways=link.gateways, mac=link.mac, label=link.label
+        )
+
+    def unlinked(self) -> MachineNetwork:
+        """Return it as it was before there was a link."""
+        return replace(self, addresses=(), gateways=(), mac="")
+
+
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
     """What a machine should be.
@@ -36,7 +77,8 @@ class MachineSpec:
     name: a DNS label, unique on this host.
     memory: MiB of RAM. vcpus: virtual CPUs.
     command_line: kernel parameters added to the driver's own.
-    publish: (host port, guest port) pairs on 127.0.0.1; host port 0 takes a free one.
+    publish: ports of user networking; host port 0 takes a free one.
+    network: its link; None is QEMU's user networking.
     """
 
     name: str
@@ -49,7 +91,8 @@ class MachineSpec:
     vcpus: int = 1
     accel: Accel = Accel.TCG
     command_line: str = ""
-    publish: tuple[tuple[int, int], ...] = ()
+    publish: tuple[Port, ...] = ()
+    network: MachineNetwork | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +105,7 @@ class Machine:
     status: exit status of the function's process, 128 and the signal's number if one killed it;
         None while it runs or if it is unknown.
     reason: why it ended, in one line; "" while it lives.
-    ports: (host port, guest port) as really published.
+    ports: as really published; the hosts' are never 0.
     """
 
     spec: MachineSpec
@@ -73,7 +116,7 @@ class Machine:
     ended: float | None = None
     status: int | None = None
     reason: str = ""
-    ports: tuple[tuple[int, int], ...] = ()
+    ports: tuple[Port, ...] = ()
 
 
 def check_name(name: str) -> str:

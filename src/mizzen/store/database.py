@@ -41,6 +41,25 @@ MIGRATIONS = (
         value TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE service (
+        name TEXT PRIMARY KEY,
+        record TEXT NOT NULL           -- model.service.Service as JSON
+    ) STRICT;
+    CREATE TABLE release (
+        service TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        record TEXT NOT NULL,          -- model.service.Release as JSON
+        PRIMARY KEY (service, number)
+    ) STRICT;
+    CREATE TABLE underway (            -- rollouts that are not over, one a service
+        service TEXT PRIMARY KEY,
+        number INTEGER NOT NULL,
+        pid INTEGER NOT NULL,
+        pid_start INTEGER NOT NULL,
+        since REAL NOT NULL
+    ) STRICT;
+    """,
 )
 """Scripts, in order; ``PRAGMA user_version`` counts those already applied. Append only."""
 

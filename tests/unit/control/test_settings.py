@@ -25,6 +25,11 @@ def test_a_file_is_read(written):
     assert (errors.match, errors.ignore, errors.levels) == (("a+",), ("b",), ("warn",))
 
 
+def test_prefixes_are_read(written):
+    written('[network]\nprefixes = ["10.1.0.0/16"]\n')
+    assert read_settings().network.prefixes == ("10.1.0.0/16",)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

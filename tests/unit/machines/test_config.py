@@ -8,7 +8,7 @@ import pytest
 from mizzen.machines.config import records, segment
 from mizzen.model.errors import Failure
 from mizzen.model.image import ProcessConfig
-from mizzen.model.machine import MachineSpec
+from mizzen.model.machine import MachineNetwork, MachineSpec
 
 SPEC = MachineSpec(
     name="web",
@@ -33,6 +33,21 @@ def test_init_is_told_all_it_needs():
         ("address", "10.0.2.15/24"),
         ("gateway", "10.0.2.2"),
         ("time", "1700000000"),
+    ]
+
+
+def test_machine_with_a_link_gets_its_own_addresses_and_nothing_else_on_the_link():
+    network = MachineNetwork(
+        ("10.70.0.0/24", "fd70::/64"),
+        addresses=("10.70.0.2", "fd70::2"),
+        gateways=("10.70.0.1", "fd70::1"),
+    )
+    told = list(records(replace(SPEC, network=network), 0))
+    assert told[-5:-1] == [
+        ("address", "10.70.0.2/32"),
+        ("address", "fd70::2/128"),
+        ("gateway", "10.70.0.1"),
+        ("gateway", "fd70::1"),
     ]
 
 

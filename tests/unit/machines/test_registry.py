@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,18 +16,20 @@ from mizzen.host import process
 from mizzen.host.paths import Folders
 from mizzen.host.process import ProcessId
 from mizzen.machines.files import MachineFiles
-from mizzen.machines.protocol import Running
+from mizzen.machines.protocol import Connected, Running
 from mizzen.machines.registry import Registry
 from mizzen.model.errors import Failure, UsageError
 from mizzen.model.image import ProcessConfig
-from mizzen.model.machine import MachineSpec, MachineState
+from mizzen.model.machine import MachineNetwork, MachineSpec, MachineState
 from mizzen.store import database
 
 
 class Sleeper:
     """A driver whose machine is a process that sleeps."""
 
-    async def start(self, spec: MachineSpec, files: MachineFiles) -> Running:
+    async def start(
+        self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+    ) -> Running:
         with files.vmm.open("ab") as log:
             return Running(process.spawn(["sleep", "1000"], what="cannot sleep", log=log), ())
 
@@ -33,8 +37,10 @@ class Sleeper:
 class Dying(Sleeper):
     """A driver whose command is killed just after it spawned the machine."""
 
-    async def start(self, spec: MachineSpec, files: MachineFiles) -> Running:
-        await super().start(spec, files)
+    async def start(
+        self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+    ) -> Running:
+        await super().start(spec, files, interface)
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -42,7 +48,9 @@ class Dying(Sleeper):
 class Refusing:
     """A driver that cannot."""
 
-    async def start(self, spec: MachineSpec, files: MachineFiles) -> Running:
+    async def start(
+        self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+    ) -> Running:
         raise Failure("cannot start", "it does not want to")
 
 
@@ -104,6 +112,64 @@ def test_failed_start_leaves_nothing(registry, spec):
     assert not registry.files("web").logs.exists()
 
 
+WIRED = MachineNetwork(("10.70.0.0/24",))
+LINKED = replace(WIRED, addresses=("10.70.0.2",), gateways=("10.70.0.1",), mac="02:00:00:00:00:02")
+
+
+class Link:
+    """A link that is a pipe, and what became of it."""
+
+    def __init__(self) -> None:
+        self.state = "none"
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Connected]:
+        reading, writing = os.pipe()
+        self.state = "up"
+        try:
+            yield Connected(LINKED, writing)
+        except BaseException:
+            self.state = "removed"
+            raise
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+
+def test_link_is_recorded_before_the_machine_is_spawned(registry, spec):
+    link, seen = Link(), []
+
+    class Looking(Sleeper):
+        async def start(
+            self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+        ) -> Running:
+            assert interface is not None
+            os.fstat(interface)
+            seen.append(registry.find("web").spec.network)
+            return await super().start(spec, files, interface)
+
+    started = asyncio.run(registry.start(replace(spec, network=WIRED), Looking(), link.connect))
+    assert seen == [LINKED]
+    assert started.spec.network == LINKED
+    assert link.state == "up"
+
+
+def test_machine_that_does_not_start_leaves_no_link(registry, spec):
+    link = Link()
+    with pytest.raises(Failure, match="does not want to"):
+        asyncio.run(registry.start(replace(spec, network=WIRED), Refusing(), link.connect))
+    assert link.state == "removed"
+    assert registry.everything() == []
+
+
+def test_link_of_a_machine_that_runs_is_not_taken_from_it(registry, spec):
+    asyncio.run(registry.start(spec, Sleeper()))
+    link = Link()
+    with pytest.raises(Failure, match="one of that name runs"):
+        asyncio.run(registry.start(replace(spec, network=WIRED), Sleeper(), link.connect))
+    assert link.state == "none"
+
+
 def test_machine_of_a_killed_start_is_ended_and_told(registry, spec, tmp_path):
     script = (
         "import asyncio, sys, importlib.util\n"
@@ -129,11 +195,13 @@ def test_machine_of_a_killed_start_is_ended_and_told(registry, spec, tmp_path):
 
 def test_machine_that_is_being_started_is_left_alone(registry, spec):
     class Looking(Sleeper):
-        async def start(self, spec: MachineSpec, files: MachineFiles) -> Running:
+        async def start(
+            self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+        ) -> Running:
             assert registry.find("web").state is MachineState.STARTING
             with pytest.raises(Failure, match="it is being started"):
                 await registry.stop("web", 1)
-            return await super().start(spec, files)
+            return await super().start(spec, files, interface)
 
     asyncio.run(registry.start(spec, Looking()))
 

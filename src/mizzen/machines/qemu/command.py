@@ -21,7 +21,7 @@ class Descriptors:
 
     kernel, initramfs, memory: opened again by QEMU through /proc/self/fd.
     root: the erofs image, None if there is none. log, console: appended to.
-    qmp, console_socket, control: listening sockets.
+    qmp, console_socket, control: listening sockets. interface: a tap, None with user networking.
     """
 
     kernel: int
@@ -33,14 +33,15 @@ class Descriptors:
     qmp: int
     console_socket: int
     control: int
+    interface: int | None = None
 
     @property
     def all(self) -> tuple[int, ...]:
         """Every descriptor, to hand over."""
-        root = () if self.root is None else (self.root,)
+        maybe = (fd for fd in (self.root, self.interface) if fd is not None)
         return (
-            self.kernel, self.initramfs, self.memory, *root, self.log, self.console,
-            self.qmp, self.console_socket, self.control,
+            self.kernel, self.initramfs, self.memory, self.log, self.console,
+            self.qmp, self.console_socket, self.control, *maybe,
         )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def arguments(spec: MachineSpec, inherited: Descriptors, tsc_khz: int) -> list[s
         *_boot(spec, inherited, tsc_khz),
         *_ports(inherited),
         *_root(inherited),
-        *_network(spec),
+        *_network(spec, inherited),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
     ]
 
@@ -159,8 +160,15 @@ def _root(inherited: Descriptors) -> list[str]:
     ]
 
 
-def _network(spec: MachineSpec) -> list[str]:
-    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in spec.publish)
+def _network(spec: MachineSpec, inherited: Descriptors) -> list[str]:
+    if spec.network is not None:
+        return [
+            *("-netdev", f"tap,id=net,fd={inherited.interface}"),
+            *("-device", f"virtio-net-device,netdev=net,mac={spec.network.mac}"),
+        ]
+    forwards = "".join(
+        f",hostfwd={port.transport}:127.0.0.1:{port.host}-:{port.guest}" for port in spec.publish
+    )
     network = f"{GATEWAY.rpartition('.')[0]}.0/24"
     return [
         *(

@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +22,8 @@ from mizzen.machines.files import MachineFiles
 from mizzen.machines.outcome import complaint
 from mizzen.machines.protocol import Running
 from mizzen.model.errors import Failure
-from mizzen.model.machine import Accel, MachineSpec
+from mizzen.model.machine import Accel, MachineSpec, Port
+from mizzen.model.network import Transport
 
 from . import qmp
 from .command import Descriptors, arguments
@@ -41,14 +43,18 @@ KVM = Path("/dev/kvm")
 class QemuDriver:
     """Starts machines as QEMU processes (``-M microvm``)."""
 
-    async def start(self, spec: MachineSpec, files: MachineFiles) -> Running:
+    async def start(
+        self, spec: MachineSpec, files: MachineFiles, interface: int | None = None
+    ) -> Running:
         """Start a VM; see Driver. It is under way when its monitor has answered."""
         what = f"cannot start machine {spec.name}"
         user, groups = identity(spec.accel)
         khz = await asyncio.to_thread(tsc.measure_khz) if spec.accel is Accel.TCG else 0
         with contextlib.ExitStack() as stack, explained(what):
             log = stack.enter_context(files.vmm.open("ab"))
-            inherited = _open_all(spec, files, stack, private=user is not None)
+            inherited = replace(
+                _open_all(spec, files, stack, private=user is not None), interface=interface
+            )
             spawned = process.spawn(
                 arguments(spec, inherited, khz),
                 what=what,
@@ -153,7 +159,7 @@ def _memory(spec: MachineSpec) -> BinaryIO:
 
 async def _first_answer(
     spec: MachineSpec, files: MachineFiles, spawned: process.ProcessId
-) -> tuple[tuple[int, int], ...]:
+) -> tuple[Port, ...]:
     """Wait for QEMU's monitor, or its end; return the ports it publishes."""
     what = f"cannot start machine {spec.name}"
 
@@ -177,18 +183,23 @@ async def _first_answer(
         await asyncio.gather(asking, ending, return_exceptions=True)
 
 
-def forwards(usernet: str) -> tuple[tuple[int, int], ...]:
-    """Read (host port, guest port) pairs out of ``info usernet``.
+def forwards(usernet: str) -> tuple[Port, ...]:
+    """Read the published ports out of ``info usernet``; there are none without user networking.
 
     A line is: TCP[HOST_FORWARD]  12  127.0.0.1 39521  10.0.2.15  80  0  0
     """
-    pattern = re.compile(r"TCP\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+(\d+)")
-    return tuple((int(host), int(guest)) for host, guest in pattern.findall(usernet))
+    pattern = re.compile(r"(TCP|UDP)\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+(\d+)")
+    return tuple(
+        Port(int(host), int(guest), Transport(transport.lower()))
+        for transport, host, guest in pattern.findall(usernet)
+    )
 
 
 def explain(last: str, accel: Accel) -> tuple[str, str]:
     """Return (why, fix) for the last words of a QEMU that did not start."""
-    if found := re.search(r"Could not set up host forwarding rule 'tcp:[\d.]+:(\d+)-", last):
+    if found := re.search(
+        r"Could not set up host forwarding rule '(?:tcp|udp):[\d.]+:(\d+)-", last
+    ):
         return f"port {found[1]} of this host is taken", "publish another, or 0 for any"
     why = f"QEMU: {last}" if last else "QEMU ended without a word"
     return why, "use --accel tcg" if accel is Accel.KVM else "see mizzen doctor"

@@ -6,7 +6,8 @@ from pathlib import Path
 from mizzen.machines.qemu.command import Descriptors, arguments, kernel_parameters
 from mizzen.machines.qemu.driver import explain, forwards
 from mizzen.model.image import ProcessConfig
-from mizzen.model.machine import Accel, MachineSpec
+from mizzen.model.machine import Accel, MachineNetwork, MachineSpec, Port
+from mizzen.model.network import Transport
 
 SPEC = MachineSpec(
     name="web",
@@ -15,7 +16,7 @@ SPEC = MachineSpec(
     initramfs=Path("/c/initramfs"),
     root=Path("/c/root"),
     process=ProcessConfig(("/app",)),
-    publish=((8080, 80), (0, 443)),
+    publish=(Port(8080, 80), Port(0, 443), Port(5300, 53, Transport.UDP)),
 )
 
 INHERITED = Descriptors(
@@ -63,7 +64,8 @@ tsc_early_khz=2600000 tsc=reliable clearcpuid=141
 file.filename=/dev/fdset/3,file.locking=off
 -device virtio-blk-device,drive=root
 -netdev user,id=net,restrict=on,ipv6=off,net=10.0.2.0/24,dhcpstart=10.0.2.15,\
-hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:0-:443
+hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:0-:443,\
+hostfwd=udp:127.0.0.1:5300-:53
 -device virtio-net-device,netdev=net
 -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"""
 
@@ -86,6 +88,16 @@ def test_machine_without_root_has_no_disk():
     assert "blockdev" not in text
 
 
+def test_machine_with_a_link_has_its_tap_and_its_mac():
+    network = MachineNetwork(("10.70.0.0/24",), mac="02:00:0a:46:00:02")
+    spec = replace(SPEC, publish=(), network=network)
+    text = drawn(arguments(spec, replace(INHERITED, interface=19), 2_600_000))
+    assert (
+        "\n-netdev tap,id=net,fd=19\n-device virtio-net-device,netdev=net,mac=02:00:0a:46:00:02\n"
+    ) in text
+    assert "user,id=net" not in text
+
+
 def test_kvm_takes_the_hosts_cpu_and_needs_no_help_with_clocks():
     text = drawn(arguments(replace(SPEC, accel=Accel.KVM), INHERITED, 0))
     assert "\n-accel kvm\n-cpu host\n" in text
@@ -100,6 +112,7 @@ def test_users_kernel_parameters_come_last():
 
 def test_every_descriptor_is_handed_over_once():
     assert sorted(INHERITED.all) == list(range(10, 19))
+    assert sorted(replace(INHERITED, interface=19).all) == list(range(10, 20))
     assert len(replace(INHERITED, root=None).all) == 8
 
 
@@ -110,12 +123,18 @@ def test_published_ports_are_read_back():
         "  TCP[HOST_FORWARD]  18       127.0.0.1 39521       10.0.2.15    80     0     0\n"
         "  TCP[ESTABLISHED]   20       127.0.0.1 39521       10.0.2.15    80     0     0\n"
         "  TCP[HOST_FORWARD]  17       127.0.0.1  8443       10.0.2.15   443     0     0\n"
+        "  UDP[HOST_FORWARD]  16       127.0.0.1  5300       10.0.2.15    53     0     0\n"
     )
-    assert forwards(usernet) == ((39521, 80), (8443, 443))
+    assert forwards(usernet) == (
+        Port(39521, 80),
+        Port(8443, 443),
+        Port(5300, 53, Transport.UDP),
+    )
 
 
 def test_last_words_are_explained():
     taken = "-netdev user,id=net: Could not set up host forwarding rule 'tcp:127.0.0.1:80-:80'"
     assert explain(taken, Accel.TCG)[0] == "port 80 of this host is taken"
+    assert explain(taken.replace("tcp", "udp"), Accel.TCG)[0] == "port 80 of this host is taken"
     assert explain("boom", Accel.KVM) == ("QEMU: boom", "use --accel tcg")
     assert explain("", Accel.TCG) == ("QEMU ended without a word", "see mizzen doctor")

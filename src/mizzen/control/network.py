@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import mizzen
-from mizzen.host import files
+from mizzen.host import files, process, sockets
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.network import Edge, Transport
@@ -23,6 +25,9 @@ SYSTEM_SOCKET = Path("/run/mizzen/net.sock")
 
 LOOK = 2.0
 """Seconds that a daemon is waited for where it is only asked whether it is there."""
+
+START = 60.0
+"""Seconds that a daemon may take to be ready, on a very busy host."""
 
 HOMES = ("/home", "/root", "/run/user")
 """What systemd's ProtectHome hides."""
@@ -71,6 +76,70 @@ def run_daemon(folders: Folders, *, socket: Path | None, group: str | None, user
     place = socket or Path(os.environ.get("MIZZEN_NET_SOCKET") or folders.network)
     options = daemon.Options(folders.state, place.absolute(), user=user, group=group)
     asyncio.run(daemon.run(options))
+
+
+async def ensure_user(folders: Folders) -> Network:
+    """Return the network as a daemon keeps it; start one without root if nobody answers.
+
+    It outlives this process, and its log is in the state folder. Raises Failure.
+    """
+    async with files.turn(folders.runtime / "net.start.lock"):
+        path = socket_path(folders)
+        if not _answers(path):
+            await _start_user(folders, path)
+    return client(folders)
+
+
+def _answers(path: Path) -> bool:
+    try:
+        sockets.connect(path, socket.SOCK_SEQPACKET).close()
+    except (BlockingIOError, PermissionError):
+        return True  # it is there, and asking it tells the rest
+    except OSError:
+        return False
+    return True
+
+
+async def _start_user(folders: Folders, path: Path) -> None:
+    what = "cannot start the network daemon"
+    log = folders.state / "network-user.log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        ready.bind("")  # the kernel finds an abstract name: unix(7), "Autobind feature"
+        ready.settimeout(0)
+        with files.explained(what):
+            folders.state.mkdir(parents=True, exist_ok=True)
+            output = log.open("wb")
+        with output:
+            daemon_ = process.spawn(
+                [sys.executable, "-m", "mizzen", "net", "daemon", "--user", "--socket", str(path)],
+                what=what,
+                log=output,
+                env={
+                    "MIZZEN_STATE": str(folders.state),
+                    "MIZZEN_RUNTIME": str(folders.runtime),
+                    "NOTIFY_SOCKET": "@" + ready.getsockname()[1:].decode(),
+                },
+            )
+        if not await _ready(ready, daemon_):
+            process.kill(daemon_, signal.SIGKILL)
+            why = process.last_words(log.read_bytes()) or f"it is not ready after {START:g} s"
+            raise Failure(what, why, f"see: {log}")
+
+
+async def _ready(notified: socket.socket, started: process.ProcessId) -> bool:
+    """Wait until a process says that it is ready; False if it ends before, or takes too long."""
+    loop = asyncio.get_running_loop()
+    saying = asyncio.create_task(loop.sock_recv(notified, 4096))
+    ending = asyncio.create_task(process.ended(started))
+    try:
+        done, _ = await asyncio.wait(
+            {saying, ending}, timeout=START, return_when=asyncio.FIRST_COMPLETED
+        )
+        return saying in done
+    finally:
+        for task in (saying, ending):
+            task.cancel()
+        await asyncio.gather(saying, ending, return_exceptions=True)
 
 
 def edge(source: str, target: str, port: str) -> Edge:

@@ -291,12 +291,14 @@ def spawn(
     user: tuple[int, int] | None = None,
     groups: Sequence[int] = (),
     file_limit: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> ProcessId:
     """Start a program that outlives this one, in a session of its own.
 
     log: receives its stdout and stderr. user: (uid, gid) to become; None keeps this user.
     file_limit: largest file in bytes that it may write (RLIMIT_FSIZE); writes beyond it fail
         with EFBIG instead of killing it, because SIGXFSZ stays ignored as Python has it.
+    env: added to this process's environment.
     """
     program = which(arguments[0])
     try:
@@ -311,6 +313,7 @@ def spawn(
             extra_groups=groups if user else None,
             umask=0o077,
             cwd="/",
+            env={**os.environ, **env} if env else None,
             start_new_session=True,
             restore_signals=file_limit is None,
             # In the child itself: prlimit on another user's process needs CAP_SYS_RESOURCE.

@@ -22,38 +22,43 @@ _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 # Offsets in struct seccomp_data.
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _INSTRUCTION = struct.Struct("HBBI")
 
-CLONE, CLONE3, SOCKET = 56, 435, 41
-_CLONE_THREAD = 0x00010000
+_IOCTL, _SOCKET = 16, 41
 
 CALLS = {
-    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "poll": 7,
-    "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13,
-    "rt_sigprocmask": 14, "rt_sigreturn": 15, "ioctl": 16, "pread64": 17, "pwrite64": 18,
-    "readv": 19, "writev": 20, "access": 21, "sched_yield": 24, "mremap": 25, "madvise": 28,
-    "dup": 32, "nanosleep": 35, "getpid": 39, "connect": 42, "accept": 43, "sendto": 44,
-    "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "bind": 49, "listen": 50,
-    "getsockname": 51, "getpeername": 52, "socketpair": 53, "setsockopt": 54, "getsockopt": 55,
+    "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9,
+    "mprotect": 10, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14,
+    "rt_sigreturn": 15, "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21,
+    "select": 23, "sched_yield": 24, "mremap": 25, "madvise": 28, "getpid": 39, "accept": 43,
+    "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "bind": 49,
+    "listen": 50, "getsockname": 51, "getpeername": 52, "setsockopt": 54, "getsockopt": 55,
     "exit": 60, "uname": 63, "fcntl": 72, "flock": 73, "fsync": 74, "fdatasync": 75,
-    "ftruncate": 77, "getcwd": 79, "rename": 82, "mkdir": 83, "unlink": 87, "readlink": 89,
-    "chmod": 90, "fchmod": 91, "gettimeofday": 96, "getrlimit": 97, "sysinfo": 99, "getuid": 102,
-    "getgid": 104, "geteuid": 107, "getegid": 108, "getppid": 110, "sigaltstack": 131,
-    "statfs": 137, "fstatfs": 138, "gettid": 186, "futex": 202, "sched_getaffinity": 204,
+    "ftruncate": 77, "getcwd": 79, "unlink": 87, "readlink": 89, "fchmod": 91, "gettimeofday": 96,
+    "getrlimit": 97, "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108,
+    "sigaltstack": 131, "statfs": 137, "fstatfs": 138, "gettid": 186, "futex": 202,
     "getdents64": 217, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229,
-    "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232, "epoll_ctl": 233,
-    "tgkill": 234, "openat": 257, "newfstatat": 262, "unlinkat": 263, "renameat": 264,
-    "readlinkat": 267, "faccessat": 269, "set_robust_list": 273, "epoll_pwait": 281,
-    "fallocate": 285, "accept4": 288, "eventfd2": 290, "epoll_create1": 291, "dup3": 292,
-    "pipe2": 293, "prlimit64": 302, "recvmmsg": 299, "sendmmsg": 307, "getrandom": 318,
-    "statx": 332, "rseq": 334, "faccessat2": 439, "epoll_pwait2": 441,
+    "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232, "epoll_ctl": 233, "openat": 257,
+    "newfstatat": 262, "unlinkat": 263, "readlinkat": 267, "faccessat": 269, "pselect6": 270,
+    "ppoll": 271, "set_robust_list": 273, "epoll_pwait": 281, "fallocate": 285, "accept4": 288,
+    "epoll_create1": 291, "pipe2": 293, "getrandom": 318, "statx": 332, "rseq": 334,
+    "faccessat2": 439,
 }  # fmt: skip
 """What CPython, SQLite, asyncio and netlink libraries need to go on, by name.
 
-No process or program can be started, no namespace, mount or trace made, nothing loaded into the
-kernel. ``clone`` and ``socket`` are allowed for threads and for chosen families.
+No process, thread or program can be started, none signalled, no namespace, mount or trace made.
 """
+
+CONNECT = {"connect": 42}
+"""What reaches others' sockets; a root's process that has it can ask the service manager."""
+
+IOCTLS = {
+    "TCGETS": 0x5401, "FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450, "FIOCLEX": 0x5451,
+    "SIOCGIFNAME": 0x8910, "SIOCGIFINDEX": 0x8933, "NS_GET_NSTYPE": 0xB703,
+    "TUNSETIFF": 0x400454CA,
+}  # fmt: skip
+"""Of all the things that ``ioctl`` does, those that are done."""
 
 
 def _instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
@@ -61,8 +66,11 @@ def _instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> by
     return _INSTRUCTION.pack(code, then, otherwise, value)
 
 
-def program(families: Collection[int]) -> bytes:
-    """Return the filter: allow CALLS, threads, and sockets of these families; refuse the rest."""
+def program(families: Collection[int], *, connect: bool) -> bytes:
+    """Return the filter: allow CALLS, IOCTLS and sockets of these families; refuse the rest.
+
+    connect: allow CONNECT too.
+    """
     allow, refuse = _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _ERRNO | errno.EPERM)
     lines = [
         _instruction(_LOAD, _ARCH),
@@ -72,22 +80,15 @@ def program(families: Collection[int]) -> bytes:
         _instruction(_AT_LEAST, _X32, otherwise=1),
         refuse,
     ]
-    for number in CALLS.values():
+    for number in (CALLS | CONNECT if connect else CALLS).values():
         lines += [_instruction(_EQUAL, number, otherwise=1), allow]
-    # glibc falls back to clone, whose flags can be looked at.
-    lines += [
-        _instruction(_EQUAL, CLONE3, otherwise=1),
-        _instruction(_RETURN, _ERRNO | errno.ENOSYS),
-        _instruction(_EQUAL, CLONE, otherwise=4),
-        _instruction(_LOAD, _ARGUMENTS),
-        _instruction(_ANY_BIT, _CLONE_THREAD, otherwise=1),
-        allow,
-        refuse,
-        _instruction(_EQUAL, SOCKET, otherwise=2 * len(families) + 1),
-        _instruction(_LOAD, _ARGUMENTS),
-    ]
-    for family in sorted(families):
-        lines += [_instruction(_EQUAL, family, otherwise=1), allow]
+    for number, argument, values in ((_IOCTL, 1, IOCTLS.values()), (_SOCKET, 0, families)):
+        # The lower half of the argument: the kernel takes both of these as 32 bits.
+        tests = [_instruction(_LOAD, _ARGUMENTS + 8 * argument)]
+        for value in values:
+            tests += [_instruction(_EQUAL, value, otherwise=1), allow]
+        tests.append(refuse)
+        lines += [_instruction(_EQUAL, number, otherwise=len(tests)), *tests]
     return b"".join([*lines, refuse])
 
 
@@ -95,13 +96,13 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def restrict(families: Collection[int]) -> None:
-    """Refuse (EPERM) everything but CALLS, threads, and sockets of these families from now on.
+def restrict(families: Collection[int], *, connect: bool) -> None:
+    """Refuse (EPERM) everything else from now on; see ``program``.
 
     Threads that run already are not restricted: call it before there are any.
     Raises OSError if the kernel refuses.
     """
-    code = program(families)
+    code = program(families, connect=connect)
     filter_ = _Program(len(code) // _INSTRUCTION.size, code)
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or _libc.prctl(
         _PR_SET_SECCOMP, _FILTER, ctypes.byref(filter_), 0, 0

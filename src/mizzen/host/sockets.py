@@ -91,8 +91,7 @@ def notify_ready() -> None:
     if not place:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.connect("\0" + place[1:] if place.startswith("@") else place)
-        manager.send(b"READY=1")
+        manager.sendto(b"READY=1", "\0" + place[1:] if place.startswith("@") else place)
 
 
 def connect(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:

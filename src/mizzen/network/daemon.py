@@ -118,7 +118,7 @@ def _confine(*, user: bool) -> None:
         families |= {socket.AF_INET, socket.AF_INET6}
     else:
         capabilities.keep_only(capabilities.Capability.NET_ADMIN)
-    seccomp.restrict(families)
+    seccomp.restrict(families, connect=user)
 
 
 def _group(name: str | None, what: str) -> int | None:

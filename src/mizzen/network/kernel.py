@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from mizzen.model.network import Link
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 
-from . import links, plan
+from mizzen.model.errors import Failure
+from mizzen.model.network import Forward, Link
+
+from . import conntrack, draining, following, links, listeners, plan
 from .links import Links
 from .nftables import Nftables
 from .plane import Parts
+from .protocol import Draining
 
 
 class KernelPlane:
@@ -15,27 +20,46 @@ class KernelPlane:
 
     mode = "kernel"
 
-    def __init__(self, interfaces: Links) -> None:
+    def __init__(self, interfaces: Links, nftables: Nftables, held: contextlib.ExitStack) -> None:
+        """Take over what is open, and what is held open meanwhile."""
         self._interfaces = interfaces
-        self._nftables = Nftables()
+        self._nftables = nftables
+        self._held = held
 
     @classmethod
     async def open(cls) -> KernelPlane:
         """Connect to the kernel. Raises Failure."""
-        return cls(await Links.connect())
+        with contextlib.ExitStack() as held:
+            with _explained("cannot listen to the kernel's table of connections"):
+                held.enter_context(draining.listening())
+            interfaces = await Links.connect()
+            held.callback(interfaces.disconnect)
+            nftables = Nftables()
+            held.callback(nftables.close)
+            return cls(interfaces, nftables, held.pop_all())
 
     async def begin(self, everything: Parts) -> None:
         """Make the kernel carry exactly this, without a moment in which it carries neither."""
         _forward(everything)
         self._nftables.run(plan.table(everything), "cannot set up the network's rules")
         await self._interfaces.restore(everything.links)
+        with _explained("cannot set right which connections there are"):
+            await following.put_right(everything)
 
     async def change(self, before: Parts, after: Parts) -> None:
         """Replace a part in one transaction."""
         _forward(after)
+        what = "cannot change the network's rules"
         script = plan.change(before, after)
         if script:
-            self._nftables.run(script, "cannot change the network's rules")
+            self._nftables.run(script, what)
+        try:
+            with _explained(what):
+                await following.follow(before, after)
+        except BaseException:
+            if script:
+                self._nftables.run(plan.change(after, before), what)
+            raise
 
     async def open_link(self, link: Link, namespace: int | None) -> int | None:
         """Make a link's interfaces."""
@@ -49,10 +73,22 @@ class KernelPlane:
         """Return the names of the interfaces of links that are there."""
         return self._interfaces.up()
 
+    async def holder(self, forward: Forward) -> str:
+        """Say who listens at a forward's port on this host already, "" if nobody does."""
+        return await listeners.holder(forward)
+
+    async def forget(self, addresses: tuple[str, ...]) -> None:
+        """End every connection that is known to or from these addresses."""
+        with _explained("cannot end the connections of an address"):
+            await conntrack.forget(addresses)
+
+    def drain(self, targets: tuple[str, ...], seconds: float) -> AsyncIterator[Draining]:
+        """Yield how many published connections to targets are open."""
+        return draining.drain(targets, seconds)
+
     async def close(self) -> None:
         """Close all sockets; the kernel carries on."""
-        self._interfaces.disconnect()
-        self._nftables.close()
+        self._held.close()
 
 
 def _forward(parts: Parts) -> None:
@@ -61,3 +97,11 @@ def _forward(parts: Parts) -> None:
         forward.target for publication in parts.publications for forward in publication.forwards
     ]
     links.forward_packets({plan.version(address) for address in addresses})
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Failure(what, str(error), "run: mizzen doctor") from error

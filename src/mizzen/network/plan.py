@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from itertools import groupby
 from typing import NamedTuple
 
-from mizzen.model.network import INTERFACE_PREFIX, Edge, Forward, Link
+from mizzen.model.network import INTERFACE_PREFIX, Forward, Link, Transport
 
 from .plane import Parts
 
@@ -32,6 +32,15 @@ class Element(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.key} : {self.value}" if self.value else self.key
+
+
+class Passage(NamedTuple):
+    """What an edge allows: from a machine's address to a port of another's."""
+
+    source: str
+    target: str
+    transport: Transport
+    port: int
 
 
 _TARGETS4 = "ipv4_addr . inet_service"
@@ -143,14 +152,27 @@ def elements(parts: Parts) -> frozenset[Element]:
         found.update(_of_link(link))
     for publication in parts.publications:
         found.update(_of_forward(forward) for forward in publication.forwards)
+    for source, target, transport, port in passages(parts):
+        key = f"{source} . {target} . {transport} . {port}"
+        found.add(Element(f"edges{version(source)}", key))
+    return frozenset(found)
+
+
+def passages(parts: Parts) -> frozenset[Passage]:
+    """Return what edges allow between links."""
     labelled: defaultdict[str, list[Link]] = defaultdict(list)
     for link in parts.links:
         labelled[link.label].append(link)
-    for edge in parts.edges:
-        for source in labelled.get(edge.source, ()):
-            for target in labelled.get(edge.target, ()):
-                found.update(_of_edge(edge, source, target))
-    return frozenset(found)
+    return frozenset(
+        Passage(sender, receiver, edge.transport, edge.port)
+        for edge in parts.edges
+        for source in labelled.get(edge.source, ())
+        for target in labelled.get(edge.target, ())
+        if source != target
+        for sender in source.addresses
+        for receiver in target.addresses
+        if version(sender) == version(receiver)
+    )
 
 
 def change(before: Parts, after: Parts) -> str:
@@ -211,18 +233,6 @@ def _of_forward(forward: Forward) -> Element:
     if forward.address:
         return Element(f"published{forward.version}", f"{forward.address} . {key}", value)
     return Element(f"anywhere{forward.version}", key, value)
-
-
-def _of_edge(edge: Edge, source: Link, target: Link) -> Iterator[Element]:
-    if source == target:
-        return
-    for sender in source.addresses:
-        for receiver in target.addresses:
-            if version(sender) == version(receiver):
-                yield Element(
-                    f"edges{version(sender)}",
-                    f"{sender} . {receiver} . {edge.transport} . {edge.port}",
-                )
 
 
 def _grouped(found: Iterable[Element]) -> list[tuple[str, list[Element]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import mizzen
 from mizzen.host import files, process, sockets
 from mizzen.host.paths import Folders
-from mizzen.model.errors import Failure
+from mizzen.model.errors import Failure, UsageError
 from mizzen.model.network import Edge, Transport
 from mizzen.network import daemon
 from mizzen.network.client import Network
@@ -143,11 +144,11 @@ async def _ready(notified: socket.socket, started: process.ProcessId) -> bool:
 
 
 def edge(source: str, target: str, port: str) -> Edge:
-    """Return the edge that FROM, TO and PORT[/udp] say. Raises Failure."""
-    number, _, transport = port.partition("/")
-    if not (number.isascii() and number.isdigit()) or transport not in {"", *Transport}:
-        raise Failure("cannot read this port", f"{port!r} is none", "write PORT or PORT/udp")
-    return Edge(source, target, Transport(transport or "tcp"), int(number))
+    """Return the edge that FROM, TO and PORT[/udp] say. Raises UsageError."""
+    found = re.fullmatch(r"([0-9]{1,5})(?:/(tcp|udp))?", port)
+    if not found:
+        raise UsageError("cannot read this port", f"{port!r} is none", "write PORT or PORT/udp")
+    return Edge(source, target, Transport(found[2] or "tcp"), int(found[1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,8 +65,13 @@ class Setting:
 
 @contextlib.asynccontextmanager
 async def setting(folders: Folders, report: Report) -> AsyncIterator[Setting]:
-    """Yield what rollouts work with. Raises Failure if the network cannot be asked."""
-    network = networks.client(folders)
+    """Yield what rollouts work with; without root, start a network daemon if there is none.
+
+    Raises Failure if the network cannot be asked.
+    """
+    # Only root can have more than a relay, and so decides whether to.
+    root = os.geteuid() == 0
+    network = networks.client(folders) if root else await networks.ensure_user(folders)
     status = await network.status()
     mode = Mode(status.mode == "kernel", read_settings().network.prefixes)
     starter = MachineStarter(folders, network, mode, report)

@@ -107,16 +107,18 @@ async def flows(
     protocol, port: of the original destination; a port needs a protocol.
     """
     source = next(iter(sources)) if version and len(sources) == 1 else ""
-    body = _generic(version) + _filter(source, answering, protocol, port)
-    packed = {ip_address(address).packed for address in sources}
+    body = _generic(version) + _filter(version, source, answering, protocol, port)
+    senders = {ip_address(address).packed for address in sources}
+    answerer = ip_address(answering).packed if answering else b""
     async for entry in netlink.dump(FAMILY, GET, body):
-        if packed and _source(entry) not in packed:
-            continue  # told apart before it is taken apart: there may be very many
+        # Told apart before it is taken apart: there may be very many.
+        if senders and _sender(entry, TUPLE_ORIGINAL) not in senders:
+            continue
+        if answerer and _sender(entry, TUPLE_REPLY) != answerer:
+            continue
         flow = decode(entry)
-        # A kernel before 5.8 does not know the filter and tells all.
         if (
             flow
-            and answering in {"", flow.reply.source}
             and protocol in {0, flow.original.protocol}
             and port in {0, flow.original.destination_port}
         ):
@@ -147,7 +149,11 @@ def _generic(version: int) -> bytes:
     return bytes([{0: AF_UNSPEC, 4: AF_INET, 6: AF_INET6}[version], 0, 0, 0])
 
 
-def _filter(source: str, answering: str, protocol: int, port: int) -> bytes:
+def _filter(version: int, source: str, answering: str, protocol: int, port: int) -> bytes:
+    """Return what the kernel shall tell. It may tell more: before 5.8 it knows no filter."""
+    if version == 6:
+        # ctnetlink_filter_match_tuple() has the comparison of IPv6 addresses the wrong way round.
+        source = answering = ""
     if not (source or answering or protocol):
         return b""
     by = (_BY_SOURCE if source else 0) | (_BY_PROTOCOL if protocol else 0)
@@ -177,9 +183,9 @@ def _proto(protocol: int, port: int) -> bytes:
     return nested(TUPLE_PROTO, attribute(_NUMBER, bytes([protocol])), destination)
 
 
-def _source(body: bytes) -> bytes:
-    """Return the packed address that sends the first packet, "" if none is told."""
-    ip = find(find(body, TUPLE_ORIGINAL, _GENERIC), TUPLE_IP)
+def _sender(body: bytes, way: int) -> bytes:
+    """Return the packed address that packets of one way come from, "" if none is told."""
+    ip = find(find(body, way, _GENERIC), TUPLE_IP)
     return find(ip, SOURCE4) or find(ip, SOURCE6)
 
 

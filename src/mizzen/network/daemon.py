@@ -113,10 +113,9 @@ def _confine(*, user: bool) -> None:
     """Give up what is not needed from here on. Raises OSError."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    families = {socket.AF_UNIX, socket.AF_NETLINK}
-    if user:
-        families |= {socket.AF_INET, socket.AF_INET6}
-    else:
+    # AF_INET also as root, to see by bind whether an address is this host's.
+    families = {socket.AF_UNIX, socket.AF_NETLINK, socket.AF_INET, socket.AF_INET6}
+    if not user:
         capabilities.keep_only(capabilities.Capability.NET_ADMIN)
     seccomp.restrict(families, connect=user)
 

@@ -171,8 +171,8 @@ async def daemon(folder: Path) -> AsyncIterator[Daemon]:
 
 
 def write_nginx(
-    folder: Path, name: str, *, ports: tuple[int, ...] = (PAGE,), ready: int = 200,
-    requests: int = 1000,
+    folder: Path, name: str, *, ports: tuple[int, ...] = (PAGE,), requests: int,
+    ready: int = 200,
 ) -> Path:  # fmt: skip
     """Write nginx's settings and return the file.
 
@@ -224,11 +224,13 @@ class _Server:
 class Servers:
     """Starts releases: nginx, a websocket and an echo by UDP, in a namespace with a link.
 
+    requests: on one connection, before nginx ends it in order.
     ready: what a release's /ready is answered with, which is what it is probed for.
     """
 
-    def __init__(self, root: Path, folder: Path, network: Network) -> None:
+    def __init__(self, root: Path, folder: Path, network: Network, requests: int) -> None:
         self.ready = 200
+        self._requests = requests
         self.stopped: set[str] = set()
         self._root = root
         self._folder = folder
@@ -242,7 +244,9 @@ class Servers:
             where = stack.enter_context(namespace())
             stack.push_async_callback(close_link, self._network, name)
             link = await open_link(self._network, name, where, service.name)
-            settings = write_nginx(self._folder / name, name, ready=self.ready)
+            settings = write_nginx(
+                self._folder / name, name, ready=self.ready, requests=self._requests
+            )
             log = stack.enter_context((settings.parent / "nginx.log").open("ab"))
             command = nginx(self._root, where, settings)
             started = stack.enter_context(child(command, what=WHAT, stderr=log.fileno()))

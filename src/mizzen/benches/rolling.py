@@ -32,6 +32,9 @@ from .place import ECHO, HOST, PAGE, WHAT, Servers
 from .wrk import Answered, Wrk
 
 NAME = "web"
+REQUESTS = 1000
+"""On one connection, before nginx ends it in order: its own default."""
+
 PROBE = Probe(ProbeKind.HTTP, path="/ready", contains="ready", interval=0.05, attempts=100)
 
 
@@ -92,10 +95,15 @@ def release(name: str) -> Release:
 
 
 @contextlib.asynccontextmanager
-async def rolling(root: Path, folder: Path, network: Network) -> AsyncIterator[tuple[Means, Servers]]:
-    """Yield what rollouts work with. root: nginx, unpacked. folder: for it and its database."""
+async def rolling(
+    root: Path, folder: Path, network: Network, requests: int = REQUESTS
+) -> AsyncIterator[tuple[Means, Servers]]:
+    """Yield what rollouts work with.
+
+    root: nginx, unpacked. folder: for it and its database. requests: on one connection.
+    """
     folder.mkdir()
-    servers = Servers(root, folder, network)
+    servers = Servers(root, folder, network, requests)
     with contextlib.closing(database.connect(folder / "mizzen.db")) as connection:
         try:
             yield Means(connection, network, servers, silent), servers

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -29,6 +29,9 @@ done = function(summary, latency, requests)
 end
 """
 """Lua: wrk calls it at its end. Source: SCRIPTING in wrk's documentation."""
+
+DELAY = "delay = function() return {milliseconds} end\n"
+"""Lua: wrk calls it before each request and waits so long on that connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,10 @@ class Wrk:
             found.append(answered(text))
 
 
-def write_script(folder: Path) -> Path:
-    """Write what wrk runs at its end, and return the file."""
-    path = folder / "done.lua"
-    path.write_text(SCRIPT)
+def write_script(folder: Path, delay: int = 0) -> Path:
+    """Write what wrk calls, and return the file. delay: milliseconds before each request."""
+    path = folder / f"wrk-{delay}.lua"
+    path.write_text(SCRIPT + (DELAY.format(milliseconds=delay) if delay else ""))
     return path
 
 
@@ -104,14 +107,3 @@ def answered(output: bytes) -> Answered:
     if not found.requests:
         raise Failure(WHAT, "not one request was answered", "try again")
     return found
-
-
-def both(first: Answered, second: Answered) -> Answered:
-    """Return two loads that went on at the same time as one; the latencies are the worse."""
-    return replace(
-        first,
-        requests=first.requests + second.requests,
-        p50=max(first.p50, second.p50),
-        p99=max(first.p99, second.p99),
-        failed=first.failed + second.failed,
-    )

@@ -22,7 +22,18 @@ from mizzen.model.network import Forward, Publication, Transport
 from mizzen.network.client import Network
 
 from . import debian
-from .place import CLIENT_SYSCTLS, HOST, WHAT, ip, join, namespace, nginx, open_link, sysctl, write_nginx
+from .place import (
+    CLIENT_SYSCTLS,
+    HOST,
+    WHAT,
+    ip,
+    join,
+    namespace,
+    nginx,
+    open_link,
+    sysctl,
+    write_nginx,
+)
 from .wrk import Answered, Wrk
 
 PUBLISHED, DIRECT, BARE = "published", "direct", "direct, nothing tracked"
@@ -99,7 +110,6 @@ async def ways(
             f"route add 10.71.2.2 via {UNTRACKED}.1",
         )
         await run(*tracked.inside("nft", "-f", "-"), what=WHAT, stdin=FIREWALL.encode())
-        folder.mkdir()
         settings = write_nginx(
             folder / "nginx", "page", ports=tuple(PORTS.values()), requests=1_000_000_000
         )
@@ -139,7 +149,9 @@ async def measure(
     return found
 
 
-async def _behind(server: NetworkNamespace, host: NetworkNamespace, number: int, third: str) -> None:
+async def _behind(
+    server: NetworkNamespace, host: NetworkNamespace, number: int, third: str
+) -> None:
     """Lay a cable between the server and a host that forwards."""
     near, far = f"10.71.{number}.2", f"10.71.{number}.1"
     await ip(
@@ -209,7 +221,7 @@ async def _listens(where: NetworkNamespace, host: str, port: int) -> None:
                 with where.entered():
                     one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
                 with one:
-                    one.setblocking(False)
+                    one.settimeout(0)
                     try:
                         await loop.sock_connect(one, (host, port))
                     except OSError:

@@ -119,7 +119,7 @@ async def send_packets(where: NetworkNamespace, address: tuple[str, int], seen: 
     loop = asyncio.get_running_loop()
     with where.entered():
         client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    client.setblocking(False)
+    client.settimeout(0)
     client.connect(address)
     transport, _ = await loop.create_datagram_endpoint(lambda: _UdpClient(seen), sock=client)
     try:

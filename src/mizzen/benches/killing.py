@@ -83,7 +83,7 @@ class Survived:
     kills: int = 0
     rollouts: int = 0
     failures: list[str] = field(default_factory=list)
-    discord: Discord = Discord()
+    discord: Discord = field(default_factory=Discord)
     loads: list[Answered] = field(default_factory=list)
 
     @property
@@ -107,7 +107,7 @@ class Killing:
         """Kill the daemon so many times. told: called with how often it was killed."""
         found = Survived()
         network = Ledger(self.daemon.socket)
-        chance = random.Random(self.seed)  # noqa: S311
+        chance = random.Random(self.seed)
         async with rolling(self.root, self.folder / "killing", network, REQUESTS) as (means, _):
             for number, name in enumerate(NAMES):
                 await rollout.roll_out(means, [_wanted(number, name)])
@@ -116,7 +116,9 @@ class Killing:
                 self.wrk.loading(_url(1), short=False) as kept,
             ):
                 while found.kills < count:
-                    await self._block(means, network, chance, min(count, found.kills + BLOCK), found)
+                    await self._block(
+                        means, network, chance, min(count, found.kills + BLOCK), found
+                    )
                     found.discord += await discord(
                         network, self.host, network.leases, network.published
                     )
@@ -143,7 +145,7 @@ class Killing:
             asyncio.create_task(_roll(means, number, name, over, found))
             for number, name in enumerate(NAMES)
         ]
-        workers.append(asyncio.create_task(_lease(network, random.Random(chance.random()), over)))  # noqa: S311
+        workers.append(asyncio.create_task(_lease(network, random.Random(chance.random()), over)))
         try:
             while found.kills < until:
                 if chance.random() < EARLY:
@@ -161,9 +163,7 @@ class Killing:
             await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def _roll(
-    means: Means, number: int, name: str, over: asyncio.Event, found: Survived
-) -> None:
+async def _roll(means: Means, number: int, name: str, over: asyncio.Event, found: Survived) -> None:
     while not over.is_set():
         try:
             await rollout.roll_out(means, [_wanted(number, name)])

@@ -67,7 +67,7 @@ CLIENT_SYSCTLS = {
     "net/ipv4/tcp_tw_reuse": "1",
     "net/ipv4/tcp_tw_reuse_delay": "1",
 }
-"""Of who begins connections: with 28,000 ports that each rest for a minute it would wait for them."""
+"""Of who begins connections, who would soon wait for one of 28,000 ports that rest a minute."""
 
 
 def sysctl(values: dict[str, str]) -> None:
@@ -155,11 +155,15 @@ class Daemon:
             self._stack = None
 
 
+def _listen(folder: Path) -> socket.socket:
+    folder.mkdir(exist_ok=True)
+    return sockets.listen_packets(folder / "net.sock", 0o600, None, 256)
+
+
 @contextlib.asynccontextmanager
 async def daemon(folder: Path) -> AsyncIterator[Daemon]:
     """Run a network daemon in this thread's network namespace while the block lasts."""
-    folder.mkdir(exist_ok=True)
-    listener = sockets.listen_packets(folder / "net.sock", 0o600, None, 256)
+    listener = _listen(folder)
     with listener:
         running = Daemon(folder, listener)
         running.start()
@@ -178,7 +182,7 @@ def write_nginx(
 
     ready: the status of /ready. requests: on one connection, before nginx ends it in order.
     """
-    folder.mkdir()
+    folder.mkdir(parents=True)
     listen = " ".join(f"listen {port} backlog=4096;" for port in ports)
     path = folder / "nginx.conf"
     path.write_text(
@@ -286,16 +290,14 @@ class Servers:
         self._running.clear()
 
     @staticmethod
-    async def _echo(
-        stack: contextlib.AsyncExitStack, where: NetworkNamespace, name: str
-    ) -> None:
+    async def _echo(stack: contextlib.AsyncExitStack, where: NetworkNamespace, name: str) -> None:
         with where.entered():
-            listener = socket.create_server(("0.0.0.0", ECHO))  # noqa: S104
+            listener = socket.create_server(("0.0.0.0", ECHO))
             packets = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         server = websocket.EchoServer(name, listener)
         await server.start()
         stack.push_async_callback(server.close)
-        packets.bind(("0.0.0.0", ECHO))  # noqa: S104
+        packets.bind(("0.0.0.0", ECHO))
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(lambda: UdpServer(name), sock=packets)
         stack.callback(transport.close)

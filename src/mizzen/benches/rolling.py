@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,7 +102,6 @@ async def rolling(
 
     root: nginx, unpacked. folder: for it and its database. requests: on one connection.
     """
-    folder.mkdir()
     servers = Servers(root, folder, network, requests)
     with contextlib.closing(database.connect(folder / "mizzen.db")) as connection:
         try:
@@ -154,13 +153,11 @@ class Rolling:
             async def work() -> None:
                 with contextlib.suppress(Failure):
                     await rollout.roll_out(means, [(service(NAME, 0, probe), release(NAME))])
-                    raise AssertionError("a release that is not ready was made live")  # noqa: EM101, TRY003
+                    raise AssertionError("a release that is not ready was made live")
 
             return await self._under_load(servers, work)
 
-    async def _under_load(
-        self, servers: Servers, work: Callable[[], asyncio._CoroutineLike[None]]
-    ) -> Lost:
+    async def _under_load(self, servers: Servers, work: Callable[[], Awaitable[None]]) -> Lost:
         sockets, packets = Sockets(), Packets()
         address = (HOST, ECHO)
         stopped = servers.stopped.__contains__

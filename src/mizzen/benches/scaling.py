@@ -31,36 +31,45 @@ class Scaled:
     starts: list[float] = field(default_factory=list)
     changes: list[float] = field(default_factory=list)
     requests: list[float] = field(default_factory=list)
-    discord: Discord = Discord()
+    discord: Discord = field(default_factory=Discord)
+
+
+@dataclass(frozen=True, slots=True)
+class Much:
+    """How much a daemon keeps, and how often it is started and changed."""
+
+    publications: int
+    addresses: int
+    starts: int
+    changes: int
 
 
 async def scale(
-    daemon: Daemon, host: NetworkNamespace, publications: int, addresses: int, starts: int,
-    changes: int, told: Callable[[str], None],
-) -> Scaled:  # fmt: skip
+    daemon: Daemon, host: NetworkNamespace, much: Much, told: Callable[[str], None]
+) -> Scaled:
     """Fill a daemon that keeps nothing yet, and measure; it holds all of it afterwards."""
     found = Scaled()
     with namespace() as machine:
         told("filling the daemon")
         link = await open_link(daemon.network, MACHINE, machine)
         target = link.addresses[0]
-        wanted = {one.name: one for one in (_one(n, target, 80) for n in range(publications))}
+        wanted = {one.name: one for one in (_one(n, target, 80) for n in range(much.publications))}
         every = list(wanted.values())
-        for start in range(0, publications, BATCH):
+        for start in range(0, much.publications, BATCH):
             await daemon.network.publish(every[start : start + BATCH])
         daemon.close()
-        leases = _lease(daemon.folder / "network.db", addresses)
+        leases = _lease(daemon.folder / "network.db", much.addresses)
         leases[f"machine:{MACHINE}"] = target
         told("starting the daemon")
-        for _ in range(starts):
+        for _ in range(much.starts):
             daemon.close()
             begun = time.monotonic()
             daemon.start()
             await daemon.network.status()
             found.starts.append(time.monotonic() - begun)
         told("changing one of many")
-        for number in range(changes):
-            one = _one(number * 37 % publications, target, 81 + number)
+        for number in range(much.changes):
+            one = _one(number * 37 % much.publications, target, 81 + number)
             wanted[one.name] = one
             begun = time.monotonic()
             await daemon.network.publish([one])

@@ -99,7 +99,7 @@ class Client:
     @classmethod
     async def connect(cls, client: socket.socket, address: tuple[str, int]) -> Client:
         """Open a connection on a socket that is not connected; the socket is this one's then."""
-        client.setblocking(False)
+        client.settimeout(0)
         try:
             await asyncio.get_running_loop().sock_connect(client, address)
             reader, writer = await asyncio.open_connection(sock=client)

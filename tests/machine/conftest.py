@@ -85,6 +85,7 @@ class Guests:
         publish: tuple[Port, ...] = (),
         network: MachineNetwork | None = None,
         connect: Connect | None = None,
+        outward: bool = False,
         **config: object,
     ) -> Machine:
         """Start a machine whose function is a script. config: fields of ProcessConfig."""
@@ -99,6 +100,7 @@ class Guests:
             memory=192,
             publish=publish,
             network=network,
+            outward=outward,
         )
         machine = asyncio.run(self.registry.start(spec, QemuDriver(), connect))
         self.started.append((name, ProcessId(machine.pid, machine.pid_start)))

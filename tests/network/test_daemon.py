@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
+import select
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from daemon_process import DaemonProcess
-from netns import Namespace
+from netns import PATIENCE, Namespace
 
+import mizzen
 from mizzen.model.network import Edge, Forward, Link, Publication, Transport
 from mizzen.network.client import Network
 
@@ -97,6 +101,33 @@ def test_it_keeps_one_capability_and_is_confined(daemon: DaemonProcess, host: Na
     asyncio.run(daemon.network.close_link("web-1"))
     assert daemon.stop() == 0
     assert re.fullmatch(r'(level=info msg="[^"]*"\n){2}', daemon.log)
+
+
+def test_confined_it_lets_the_next_packet_of_a_flow_follow_a_switch(
+    daemon: DaemonProcess, host: Namespace
+) -> None:
+    start(daemon, host)
+    host.ip("addr add 192.0.2.1/32 dev lo")
+    network, taps = daemon.network, {}
+    with contextlib.closing(host.socket("192.0.2.1", socket.SOCK_DGRAM)) as client:
+        client.connect(("192.0.2.1", 53))
+        for machine in ("a", "b"):
+            lease = asyncio.run(network.request_address(f"machine:{machine}", "10.70.0.0/24"))
+            _, taps[machine] = asyncio.run(network.open_link(machine))
+            forward = Forward("", 53, Transport.UDP, lease.address, 53)
+            asyncio.run(network.publish([Publication("dns", (forward,))]))
+            client.send(f"to {machine}".encode())
+            assert arrives(taps[machine], f"to {machine}".encode())
+    for tap in taps.values():
+        os.close(tap)
+
+
+def arrives(tap: int, payload: bytes) -> bool:
+    """Tell whether a frame that ends with a payload comes out of a tap."""
+    while select.select([tap], [], [], PATIENCE)[0]:
+        if os.read(tap, 65536).endswith(payload):
+            return True
+    return False
 
 
 def test_what_it_has_set_up_stays_when_it_is_told_to_end(
@@ -239,7 +270,7 @@ def test_the_command_line_asks_for_all_of_it(daemon: DaemonProcess, host: Namesp
     asyncio.run(daemon.network.close_link("a"))
     assert daemon.mizzen("ip", "release", "machine:a").returncode == 0
     assert daemon.told("net", "status") == {
-        "is": "status", "mode": "kernel", "version": daemon.told("net", "status")["version"],
+        "is": "status", "mode": "kernel", "version": mizzen.__version__,
         "addresses": 0, "links": 0, "publications": 0, "edges": 0,
     }  # fmt: skip
     assert str(daemon.folders.network) in daemon.mizzen("net", "status").stdout

@@ -52,7 +52,7 @@ def start(
     accel: Accel | None = None,
     publish: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     prefix: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    outward: bool = True,
+    outward: bool | None = None,
     append: str = "",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -74,12 +74,13 @@ def start(
         kvm or tcg; by default what is found to work here.
     publish
         HOST:GUEST makes the machine's TCP port answer at 127.0.0.1:HOST; 0 takes a free port.
-        HOST:GUEST/udp does so with a UDP port.
+        HOST:GUEST/udp does so with a UDP port; that needs --outward.
     prefix
         Give it an address of this prefix and a link of its own, by the network daemon; once for
         IPv4, once for IPv6.
     outward
-        Whether a machine with a link may begin conversations.
+        Whether it may begin conversations: by default with a link, and not without. Without a
+        link it may then reach whatever you can, this host's own services too.
     append
         Kernel parameters to add.
     json

@@ -21,7 +21,10 @@ from mizzen.host.capabilities import Capability
 from mizzen.host.paths import Folders
 from mizzen.machines.qemu import accel
 from mizzen.model.errors import Failure
+from mizzen.network.protocol import Status
 from mizzen.store import database
+
+from . import network
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -31,6 +34,8 @@ MEMORY_NEEDED = 768 * MIB
 
 DISK_NEEDED = 2 * GIB
 """Free space for base images, the kernel and what is built of them."""
+
+KERNEL_NETWORK = "for machines with addresses: sudo mizzen net install, or sudo mizzen net daemon"
 
 
 class Level(enum.StrEnum):
@@ -81,6 +86,7 @@ async def examine(
         _database(folders.database),
         _attach(),
         await _namespaces(),
+        network_finding(await network.look(folders), network.socket_path(folders)),
     ]
 
 
@@ -308,6 +314,24 @@ def attach(effective: int, scope: int) -> Finding:
         return Finding(item, Level.OK, "to hypervisors of this user: ptrace_scope is 0")
     fact = f"only to Mizzen's own machines: no CAP_SYS_PTRACE, and ptrace_scope is {scope}"
     return Finding(item, Level.WARNING, fact, "run it with sudo")
+
+
+def network_finding(found: Status | Failure, path: Path) -> Finding:
+    """Say which carries published ports here: the kernel, or a relay on QEMU's user networking.
+
+    found: who answers at path, the network daemon's socket, or why nobody does.
+    """
+    item = "network"
+    if isinstance(found, Status):
+        if found.mode == "kernel":
+            return Finding(item, Level.OK, f"in the kernel: a daemon answers at {path}")
+        fact = f"QEMU's user networking: a daemon without root answers at {path}"
+        return Finding(item, Level.OK, fact, KERNEL_NETWORK)
+    fact = "QEMU's user networking: no daemon runs, one without root is started when needed"
+    if path.exists():  # there is one, or was
+        fact = f"QEMU's user networking alone: {found.why}"
+        return Finding(item, Level.WARNING, fact, found.fix or KERNEL_NETWORK)
+    return Finding(item, Level.OK, fact, KERNEL_NETWORK)
 
 
 async def _namespaces() -> Finding:

@@ -42,7 +42,8 @@ class Wish:
     accel: None takes what works here.
     prefixes: where its addresses are leased from, one of a family at most; its ports are then
         published by the network daemon. Without any it has QEMU's user networking and ``publish``.
-    label, outward: of its link (``model.network.Link``).
+    label: of its link (``model.network.Link``).
+    outward: whether it may begin conversations; None is yes with a link, no without.
     """
 
     source: str
@@ -55,7 +56,7 @@ class Wish:
     command_line: str = ""
     prefixes: tuple[str, ...] = ()
     label: str = ""
-    outward: bool = True
+    outward: bool | None = None
 
 
 @contextlib.contextmanager
@@ -73,8 +74,8 @@ async def start(wish: Wish, folders: Folders, report: Report, network: Network) 
     """
     name = check_name(wish.name) if wish.name else name_for(wish.source)
     # Before a build that takes minutes.
-    check_size(name, wish.memory, wish.vcpus, wish.publish)
     await _check_network(name, wish, network)
+    check_size(name, wish.memory, wish.vcpus, wish.publish, outward=bool(wish.outward))
     chosen = kernel.user_kernel(wish.kernel) if wish.kernel else None
     built = await image.build(wish.source, kernel=chosen, folders=folders, report=report)
     with contextlib.closing(database.connect(folders.database)) as connection:
@@ -90,9 +91,8 @@ async def start(wish: Wish, folders: Folders, report: Report, network: Network) 
             accel=await accel.choose(wish.accel, built.kernel, connection, report),
             command_line=wish.command_line,
             publish=wish.publish,
-            network=(
-                MachineNetwork(wish.prefixes, wish.label, wish.outward) if wish.prefixes else None
-            ),
+            network=_wanted_network(wish),
+            outward=bool(wish.outward) and not wish.prefixes,
         )
         return await _launch(spec, Registry(folders, connection), report, network)
 
@@ -121,6 +121,12 @@ async def remove(name: str, folders: Folders, network: Network) -> None:
         if machine.spec.network is not None and machine.state in ENDED:
             await links.disconnect(network, name)
         machines.remove(name)
+
+
+def _wanted_network(wish: Wish) -> MachineNetwork | None:
+    if not wish.prefixes:
+        return None
+    return MachineNetwork(wish.prefixes, wish.label, outward=wish.outward is not False)
 
 
 async def _check_network(name: str, wish: Wish, network: Network) -> None:

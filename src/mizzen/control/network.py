@@ -75,7 +75,9 @@ def run_daemon(folders: Folders, *, socket: Path | None, group: str | None, user
     """
     user = user or os.geteuid() != 0
     place = socket or Path(os.environ.get("MIZZEN_NET_SOCKET") or folders.network)
-    options = daemon.Options(folders.state, place.absolute(), user=user, group=group)
+    options = daemon.Options(
+        folders.state, place.absolute(), user=user, group=group, version=mizzen.__version__
+    )
     asyncio.run(daemon.run(options))
 
 

@@ -25,7 +25,8 @@ _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _INSTRUCTION = struct.Struct("HBBI")
 
-_IOCTL, _SOCKET = 16, 41
+_IOCTL, _SOCKET, _PRLIMIT = 16, 41, 302
+_SELF = 0  # as the pid that prlimit is about
 
 CALLS = {
     "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9,
@@ -54,9 +55,9 @@ CONNECT = {"connect": 42}
 """What reaches others' sockets; a root's process that has it can ask the service manager."""
 
 IOCTLS = {
-    "TCGETS": 0x5401, "FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450, "FIOCLEX": 0x5451,
-    "SIOCGIFNAME": 0x8910, "SIOCGIFINDEX": 0x8933, "NS_GET_NSTYPE": 0xB703,
-    "TUNSETIFF": 0x400454CA,
+    "TCGETS": 0x5401, "TIOCGWINSZ": 0x5413, "FIONREAD": 0x541B, "FIONBIO": 0x5421,
+    "FIONCLEX": 0x5450, "FIOCLEX": 0x5451, "SIOCGIFNAME": 0x8910, "SIOCGIFINDEX": 0x8933,
+    "NS_GET_NSTYPE": 0xB703, "TUNSETIFF": 0x400454CA,
 }  # fmt: skip
 """Of all the things that ``ioctl`` does, those that are done."""
 
@@ -82,8 +83,9 @@ def program(families: Collection[int], *, connect: bool) -> bytes:
     ]
     for number in (CALLS | CONNECT if connect else CALLS).values():
         lines += [_instruction(_EQUAL, number, otherwise=1), allow]
-    for number, argument, values in ((_IOCTL, 1, IOCTLS.values()), (_SOCKET, 0, families)):
-        # The lower half of the argument: the kernel takes both of these as 32 bits.
+    chosen = ((_IOCTL, 1, IOCTLS.values()), (_SOCKET, 0, families), (_PRLIMIT, 0, [_SELF]))
+    for number, argument, values in chosen:
+        # The lower half of the argument: the kernel takes each of these as 32 bits.
         tests = [_instruction(_LOAD, _ARGUMENTS + 8 * argument)]
         for value in values:
             tests += [_instruction(_EQUAL, value, otherwise=1), allow]

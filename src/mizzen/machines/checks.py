@@ -8,6 +8,7 @@ from pathlib import Path
 from mizzen.host.files import explained
 from mizzen.model.errors import Failure, UsageError
 from mizzen.model.machine import MachineSpec, Port, check_name
+from mizzen.model.network import Transport
 
 MEMORY_MIN = 96
 """MiB below which stock kernels do not get to init."""
@@ -19,7 +20,9 @@ BZIMAGE_MAGIC = 0x202
 """Offset of "HdrS" (Documentation/arch/x86/boot.rst)."""
 
 
-def check_size(name: str, memory: int, vcpus: int, publish: tuple[Port, ...]) -> None:
+def check_size(
+    name: str, memory: int, vcpus: int, publish: tuple[Port, ...], *, outward: bool
+) -> None:
     """Raise Failure if no machine of this size can run here, whatever it boots."""
     what = f"cannot start machine {check_name(name)}"
     if not 1 <= vcpus <= VCPUS_MAX:
@@ -37,11 +40,18 @@ def check_size(name: str, memory: int, vcpus: int, publish: tuple[Port, ...]) ->
         )
     for port in publish:
         _check_port(what, port)
+        # libslirp, src/udp.c: with restrict=on it drops all UDP of the guest's, answers too.
+        if port.transport is Transport.UDP and not outward:
+            raise UsageError(
+                what,
+                "QEMU's user networking answers no UDP for a machine that may not begin",
+                "give --outward, and it may reach what you can; or use the network daemon",
+            )
 
 
 def check(spec: MachineSpec) -> None:
     """Raise Failure if this machine cannot run."""
-    check_size(spec.name, spec.memory, spec.vcpus, spec.publish)
+    check_size(spec.name, spec.memory, spec.vcpus, spec.publish, outward=spec.outward)
     what = f"cannot start machine {spec.name}"
     with explained(what):
         check_kernel(spec.kernel, what)

@@ -79,6 +79,8 @@ class MachineSpec:
     command_line: kernel parameters added to the driver's own.
     publish: ports of user networking; host port 0 takes a free one.
     network: its link; None is QEMU's user networking.
+    outward: whether user networking lets it begin conversations, with whatever this user may reach
+        and this host's own services; a link says so itself.
     """
 
     name: str
@@ -93,6 +95,7 @@ class MachineSpec:
     command_line: str = ""
     publish: tuple[Port, ...] = ()
     network: MachineNetwork | None = None
+    outward: bool = False
 
 
 @dataclass(frozen=True, slots=True)

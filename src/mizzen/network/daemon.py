@@ -40,13 +40,14 @@ class Options:
 
     state: the folder of its database. socket: where it listens, unless the service manager has
     handed a socket over. user: without root, on QEMU's user networking. group: None is GROUP if
-    there is one.
+    there is one. version: of Mizzen, as it is told to who asks.
     """
 
     state: Path
     socket: Path
     user: bool
     group: str | None = None
+    version: str = ""
 
     @property
     def database(self) -> Path:
@@ -69,7 +70,7 @@ async def run(options: Options) -> None:
             _confine(user=options.user)
         plane = await _plane(user=options.user)
         try:
-            keeper = Keeper(connection, plane)
+            keeper = Keeper(connection, plane, options.version)
             await keeper.begin()
             await _serve(Server(keeper, Guard(group)), listener, options)
         except Broken as error:

@@ -30,8 +30,8 @@ LOOK_AGAIN = 5.0
 """Seconds until the whole table is asked again: an entry that was made while nobody listened for
 events never tells any."""
 
-TARGETS_MAX = 400
-"""Addresses that the kernel's filter can tell: its programs have 4096 instructions at most."""
+TARGETS_MAX = 64
+"""Addresses that the kernel's filter can tell: a socket has 20 kB for it (net.core.optmem_max)."""
 
 ENDED = frozenset({7, 8})
 """TIME_WAIT and CLOSE. A connection is open before: in SYN_SENT its opener waits for an answer, and

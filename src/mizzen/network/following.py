@@ -7,12 +7,11 @@ connections that a publication led somewhere stay there.
 from __future__ import annotations
 
 import functools
-import socket
 from collections.abc import Callable, Mapping
 
 from mizzen.model.network import Transport
 
-from . import conntrack, plan
+from . import conntrack, netlink, plan
 from .conntrack import PROTOCOLS, Flow
 from .plan import Passage
 from .plane import Parts
@@ -50,7 +49,7 @@ async def follow(before: Parts, after: Parts) -> None:
     """Remove the entries that a change has made wrong. Raises OSError."""
     old, new = leads(before), leads(after)
     changed = dict(old.items() ^ new.items())
-    is_own = functools.cache(_is_own)
+    is_own = functools.cache(netlink.is_own)
     # The kernel goes through its whole table each time, some 10 ms: once for all ports.
     for version in sorted({version for version, _, _ in changed}):
         ports = {port for one, _, port in changed if one == version}
@@ -66,7 +65,7 @@ async def follow(before: Parts, after: Parts) -> None:
 async def put_right(everything: Parts) -> None:
     """Remove the entries that are wrong whatever was before. Raises OSError."""
     should, allowed = leads(everything), plan.passages(everything)
-    is_own = functools.cache(_is_own)
+    is_own = functools.cache(netlink.is_own)
     for version in sorted({version for version, _, _ in should}):
         udp = conntrack.flows(version, protocol=PROTOCOLS[Transport.UDP])
         await conntrack.delete([f async for f in udp if led_astray(f, {}, should, is_own)])
@@ -89,13 +88,3 @@ def _passage(flow: Flow) -> Passage | None:
             port = flow.reply.source_port
             return Passage(flow.original.source, flow.reply.source, transport, port)
     return None
-
-
-def _is_own(address: str) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as trial:
-        try:
-            trial.bind((address, 0))
-        except OSError:
-            return False
-    return True

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import msgspec
 
-import mizzen
 from mizzen.model.errors import Failure
 from mizzen.model.network import Edge, Link, Publication
 from mizzen.store import network as store
@@ -53,8 +52,12 @@ class _Making:
 class Keeper:
     """The daemon's state and what is done to it, one change at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, plane: Plane) -> None:
-        """Read the state; ``begin`` comes next. Raises Failure if it cannot be read."""
+    def __init__(self, connection: sqlite3.Connection, plane: Plane, version: str = "") -> None:
+        """Read the state; ``begin`` comes next. Raises Failure if it cannot be read.
+
+        version: of Mizzen, as it is told to who asks.
+        """
+        self._version = version
         self._connection = connection
         self._plane = plane
         self._addresses = Addresses(connection)
@@ -148,7 +151,7 @@ class Keeper:
             case _:
                 return protocol.Status(
                     self._plane.mode,
-                    mizzen.__version__,
+                    self._version,
                     self._addresses.count(),
                     len(state.links),
                     len(state.publications),

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from mizzen.model.errors import Failure
 from mizzen.model.network import Forward, Link
 
-from . import conntrack, draining, following, links, listeners, plan
+from . import conntrack, draining, following, links, listeners, plan, takeover
 from .links import Links
 from .nftables import Nftables
 from .plane import Parts
@@ -41,7 +41,10 @@ class KernelPlane:
     async def begin(self, everything: Parts) -> None:
         """Make the kernel carry exactly this, without a moment in which it carries neither."""
         _forward(everything)
-        self._nftables.run(plan.table(everything), "cannot set up the network's rules")
+        what = "cannot set up the network's rules"
+        self._nftables.run(f"table {plan.TABLE}", what)  # so that there is one to list
+        listed = self._nftables.run(f"list table {plan.TABLE}", what)
+        self._nftables.run(takeover.script(listed, everything), what)
         await self._interfaces.restore(everything.links)
         with _explained("cannot set right which connections there are"):
             await following.put_right(everything)

@@ -132,8 +132,10 @@ class Links:
         elif (_SYSCTL / "ipv6").exists():
             _set(f"ipv6/conf/{interface}/disable_ipv6", "1")
         index = socket.if_nametoindex(interface)
-        # The address goes first: setting it empties the neighbour table.
-        await self._netlink.link("set", index=index, address=HOST_MAC, ifalias=link.machine)
+        (there,) = await self._netlink.link("get", index=index)
+        if there.get("address") != HOST_MAC:  # setting it empties the neighbour table
+            await self._netlink.link("set", index=index, address=HOST_MAC)
+        await self._netlink.link("set", index=index, ifalias=link.machine)
         for gateway in link.gateways:
             flags = {"flags": _NODAD} if version(gateway) == 6 else {}
             await self._netlink.addr(

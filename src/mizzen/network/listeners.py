@@ -20,7 +20,7 @@ from . import netlink
 _FAMILY = 4  # NETLINK_SOCK_DIAG
 _BY_FAMILY = 20
 _LISTEN, _UNCONNECTED = 1 << 10, 1 << 7  # bits of TCP_LISTEN, and of TCP_CLOSE, as UDP's are
-_V6ONLY = 22
+_V6ONLY = 11  # INET_DIAG_SKV6ONLY
 _REQUEST = struct.Struct("=BBBBI48x")
 _MESSAGE = struct.Struct("=B3x2s2x16s40xII")
 """Of struct inet_diag_msg: the family, the port, the address, the user and the inode."""

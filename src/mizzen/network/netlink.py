@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_address
 from typing import NamedTuple
 
 _HEADER = struct.Struct("=IHHII")
@@ -23,6 +24,10 @@ _ACK = 0x004
 _DUMP = 0x300
 _NESTED = 0x8000
 _TYPE = 0x3FFF
+# include/uapi/linux/rtnetlink.h: struct rtmsg, the place of rtm_type in it, RTA_DST, RTN_LOCAL.
+_ROUTE = struct.Struct("=8BI")
+_ROUTE_KIND, _TO, _LOCAL = 7, 1, 2
+_NEW_ROUTE, _GET_ROUTE = 24, 26
 _BUFFER = 1 << 16
 
 
@@ -107,6 +112,17 @@ async def ask(netlink: socket.socket, kind: int, body: bytes) -> None:
     for message in messages(await loop.sock_recv(netlink, _BUFFER)):
         if message.kind == _ERROR:
             _raise_for(message)
+
+
+def is_own(address: str) -> bool:
+    """Tell whether an address is this host's: whether its route is a local one. Raises OSError."""
+    packed = ip_address(address).packed
+    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+    body = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, 0) + attribute(_TO, packed)
+    with connect(socket.NETLINK_ROUTE) as netlink:
+        netlink.send(_request(_GET_ROUTE, 0, body))  # which is answered before it returns
+        told = list(messages(netlink.recv(_BUFFER)))
+    return any(one.kind == _NEW_ROUTE and one.body[_ROUTE_KIND] == _LOCAL for one in told)
 
 
 def _request(kind: int, flags: int, body: bytes) -> bytes:

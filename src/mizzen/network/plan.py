@@ -10,6 +10,7 @@ same hook still have their say.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
@@ -69,7 +70,7 @@ target, target's port. published: a host's address and port; anywhere: a port of
 
 _MACHINES = f'"{INTERFACE_PREFIX}*"'
 
-_CHAINS = f"""\
+RULES = f"""\
 	chain spoofing {{
 		type filter hook prerouting priority raw; policy accept;
 		iifname {_MACHINES} jump sender
@@ -145,6 +146,10 @@ _CHAINS = f"""\
 """
 
 
+CHAINS = tuple(re.findall(r"^\tchain (\w+)", RULES, re.MULTILINE))
+"""Names of the chains, which are the same whatever the sets and maps hold."""
+
+
 def elements(parts: Parts) -> frozenset[Element]:
     """Return what the sets and maps hold for links, publications and edges."""
     found: set[Element] = set()
@@ -180,7 +185,11 @@ def change(before: Parts, after: Parts) -> str:
 
     nft carries a script out as one transaction.
     """
-    old, new = elements(before), elements(after)
+    return difference(elements(before), elements(after))
+
+
+def difference(old: frozenset[Element], new: frozenset[Element]) -> str:
+    """Return the script that makes some elements others."""
     gone, come = _grouped(old - new), _grouped(new - old)
     script = [
         f"delete element {TABLE} {place} {{ {', '.join(element.key for element in group)} }}\n"
@@ -196,9 +205,7 @@ def table(parts: Parts) -> str:
     """Return the script that replaces the whole table, whether or not there is one."""
     held = dict(_grouped(elements(parts)))
     places = [_place(name, kind, held.get(name, [])) for name, kind in PLACES.items()]
-    return (
-        f"table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n{''.join(places)}\n{_CHAINS}}}\n"
-    )
+    return f"table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n{''.join(places)}\n{RULES}}}\n"
 
 
 def link_local(mac: str) -> str:

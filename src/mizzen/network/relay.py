@@ -12,14 +12,16 @@ import contextlib
 import errno
 import logging
 import os
-import resource
+import re
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from mizzen.model.errors import Failure
 from mizzen.model.network import Forward, Link, Transport
 
+from . import listeners
 from .datagrams import Datagrams, Flows
 from .plane import Parts
 from .protocol import Draining
@@ -34,6 +36,8 @@ BACKLOG = 1024
 
 Place = tuple[int, str, int, Transport]
 """Where a socket is bound: 4 or 6, the address ("" is any), port, transport."""
+
+_ANY = {4: "0.0.0.0", 6: "::"}
 
 _log = logging.getLogger(__name__)
 
@@ -89,15 +93,16 @@ class RelayPlane:
         return frozenset()
 
     async def holder(self, forward: Forward) -> str:
-        """Say that somebody listens there, if so."""
-        for place in _places([forward]):
+        """Say who listens there, if somebody does."""
+        for place, one in _places([forward]).items():
             if place in self._doors:
                 continue
             try:
                 _bound(place).close()
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    return "another process"
+                    family = one if one.version == place[0] else replace(one, target=_ANY[place[0]])
+                    return await listeners.holder(family) or "another process"
         return ""
 
     async def forget(self, addresses: tuple[str, ...]) -> None:
@@ -204,9 +209,12 @@ def _no_links() -> Failure:
 
 
 def _room() -> int:
-    """Return how many connections there may be; as many descriptors as allowed are made usable."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    return max(16, min(CONNECTIONS_MAX, (soft - FLOWS_MAX - RESERVED) // 2))
+    """Return how many connections there may be, by the descriptors that this process may have.
+
+    It is read from proc(5), since the daemon's filter of system calls allows no prlimit.
+    """
+    found = re.search(
+        r"^Max open files +(\d+)", Path("/proc/self/limits").read_text(), re.MULTILINE
+    )
+    limit = int(found[1]) if found else 1024
+    return max(16, min(CONNECTIONS_MAX, (limit - FLOWS_MAX - RESERVED) // 2))

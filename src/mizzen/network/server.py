@@ -184,8 +184,7 @@ class Server:
 
     async def _answer_one(self, connection: socket.socket, place: contextlib.ExitStack) -> bool:
         """Receive a request and answer it; tell whether another may follow."""
-        deadline = asyncio.get_running_loop().time() + protocol.TIME_MAX
-        async with asyncio.timeout_at(deadline):
+        async with asyncio.timeout(protocol.TIME_MAX):
             message = await _receive(connection)
         with contextlib.closing(message):
             if not message.packet:
@@ -203,7 +202,7 @@ class Server:
                     if isinstance(request, protocol.Drain):
                         await self._drain(connection, request, place)
                         return False
-                    async with self._turn(deadline):
+                    async with self._turn():
                         reply, descriptor = await self.keeper.answer(request, namespace)
                         # Here, as a server that ends waits for this turn.
                         _send(connection, reply, descriptor)
@@ -215,9 +214,9 @@ class Server:
             return True
 
     @contextlib.asynccontextmanager
-    async def _turn(self, deadline: float) -> AsyncIterator[None]:
+    async def _turn(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(protocol.TIME_MAX):
                 await self._changing.acquire()
         except TimeoutError as error:
             raise Failure(

@@ -24,7 +24,7 @@ from mizzen.introspection.views import lists
 from mizzen.model.errors import Failure
 from mizzen.sessions.inject import blob, entry, hooks, place
 
-from . import guest, session
+from . import guest, network, session
 from .memory import Checked, Mapping, patch
 
 SYMBOLS = {f"symbol_{n}": kallsyms.KERNEL_MAP + (48 << 20) + 16 * n for n in range(1030)}
@@ -178,6 +178,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "dump": session.dump,
     "firmware": firmware,
     "fuse": session.fuse,
+    "network": network.requests,
     "note": note,
     "reports": session.reports,
     "search": search,

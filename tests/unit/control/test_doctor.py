@@ -8,6 +8,8 @@ from mizzen.control import doctor
 from mizzen.control.doctor import GIB, MIB, Finding, Level
 from mizzen.host.capabilities import Capability
 from mizzen.host.paths import Folders
+from mizzen.model.errors import Failure
+from mizzen.network.protocol import Status
 
 PTRACE = 1 << Capability.SYS_PTRACE
 
@@ -148,3 +150,26 @@ def test_a_program_that_cannot_start_is_found(
     found = examine(tmp_path)["qemu"]
     assert found.level is Level.MISSING
     assert "does not run: " in found.fact
+
+
+def test_it_says_which_network_is_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "net.sock"
+    absent = Failure("cannot reach the network daemon", f"nobody answers at {path}", "start it")
+    none = doctor.network_finding(absent, path)
+    assert none.level is Level.OK
+    assert "no daemon runs" in none.fact
+    assert "sudo mizzen net daemon" in none.mend
+    path.touch()
+    silent = doctor.network_finding(absent, path)
+    assert (silent.level, silent.mend) == (Level.WARNING, "start it")
+    for mode, said in (("kernel", "in the kernel"), ("user", "without root")):
+        found = doctor.network_finding(Status(mode, "1", 0, 0, 0, 0), path)
+        assert found.level is Level.OK
+        assert said in found.fact
+        assert str(path) in found.fact
+
+
+def test_the_network_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIZZEN_NET_SOCKET", str(tmp_path / "net.sock"))
+    assert "no daemon runs" in examine(tmp_path)["network"].fact
+    assert list(tmp_path.iterdir()) == []

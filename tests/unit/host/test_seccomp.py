@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 TRIES = """
-import ctypes, errno, fcntl, json, os, signal, socket, sqlite3, sys, termios, threading
+import ctypes, errno, fcntl, json, os, resource, signal, socket, sqlite3, sys, termios, threading
 from mizzen.host import seccomp
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -65,6 +65,8 @@ tries = {
     "mount": lambda: call(165, b"a", b"/nothing", b"a", 0, None),
     "bpf": lambda: call(321, 0, None, 0),
     "keyctl": lambda: call(250, 0, 0, 0),
+    "own limits": lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
+    "others' limits": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE),
     "io_uring": lambda: call(425, 0, None),
     "x32 call": lambda: call(0x40000000 + 39),
     "connect": connect,
@@ -100,7 +102,7 @@ sys.stdout.flush()
 os._exit(0)
 """
 
-STAYS = {"netlink", "Unix", "file", "database", "tty attributes"}
+STAYS = {"own limits", "netlink", "Unix", "file", "database", "tty attributes"}
 
 
 def outcomes(folder: Path, *arguments: str) -> tuple[dict[str, str], dict[str, str]]:

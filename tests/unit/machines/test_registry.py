@@ -20,7 +20,8 @@ from mizzen.machines.protocol import Connected, Running
 from mizzen.machines.registry import Registry
 from mizzen.model.errors import Failure, UsageError
 from mizzen.model.image import ProcessConfig
-from mizzen.model.machine import MachineNetwork, MachineSpec, MachineState
+from mizzen.model.machine import MachineNetwork, MachineSpec, MachineState, Port
+from mizzen.model.network import Transport
 from mizzen.store import database
 
 
@@ -232,6 +233,13 @@ def test_machine_that_cannot_run_is_refused(registry, tmp_path, name, memory, er
     with pytest.raises(error, match=why):
         asyncio.run(registry.start(make_spec(tmp_path, name, memory), Sleeper()))
     assert registry.everything() == []
+
+
+def test_udp_port_of_a_machine_that_is_shut_off_is_refused(registry, spec):
+    wanted = replace(spec, publish=(Port(0, 53, Transport.UDP),))
+    with pytest.raises(UsageError, match=r"answers no UDP .*--outward"):
+        asyncio.run(registry.start(wanted, Sleeper()))
+    asyncio.run(registry.start(replace(wanted, outward=True), Sleeper()))
 
 
 def test_kernel_that_is_none_is_refused(registry, spec):

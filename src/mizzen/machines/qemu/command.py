@@ -170,10 +170,11 @@ def _network(spec: MachineSpec, inherited: Descriptors) -> list[str]:
         f",hostfwd={port.transport}:127.0.0.1:{port.host}-:{port.guest}" for port in spec.publish
     )
     network = f"{GATEWAY.rpartition('.')[0]}.0/24"
+    restrict = "off" if spec.outward else "on"
     return [
         *(
             "-netdev",
-            f"user,id=net,restrict=on,ipv6=off,net={network},dhcpstart={ADDRESS}{forwards}",
+            f"user,id=net,restrict={restrict},ipv6=off,net={network},dhcpstart={ADDRESS}{forwards}",
         ),
         *("-device", "virtio-net-device,netdev=net"),
     ]

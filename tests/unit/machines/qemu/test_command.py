@@ -98,6 +98,10 @@ def test_machine_with_a_link_has_its_tap_and_its_mac():
     assert "user,id=net" not in text
 
 
+def test_machine_that_may_begin_conversations_is_not_shut_off():
+    assert ",restrict=off," in drawn(arguments(replace(SPEC, outward=True), INHERITED, 1))
+
+
 def test_kvm_takes_the_hosts_cpu_and_needs_no_help_with_clocks():
     text = drawn(arguments(replace(SPEC, accel=Accel.KVM), INHERITED, 0))
     assert "\n-accel kvm\n-cpu host\n" in text

@@ -86,6 +86,7 @@ class Guests:
         network: MachineNetwork | None = None,
         connect: Connect | None = None,
         outward: bool = False,
+        command_line: str = "",
         **config: object,
     ) -> Machine:
         """Start a machine whose function is a script. config: fields of ProcessConfig."""
@@ -101,6 +102,7 @@ class Guests:
             publish=publish,
             network=network,
             outward=outward,
+            command_line=command_line,
         )
         machine = asyncio.run(self.registry.start(spec, QemuDriver(), connect))
         self.started.append((name, ProcessId(machine.pid, machine.pid_start)))

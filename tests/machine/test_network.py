@@ -42,7 +42,7 @@ FAMILIES = (0, 1)
 
 SCRIPT = """
 echo "I am $(cat /proc/sys/kernel/hostname)" >/index.html
-httpd -p '[::]:80' -h /
+httpd -p '[::]:80' -h / || httpd -p 80 -h /
 echo serving
 while :; do sleep 1; done
 """
@@ -50,7 +50,7 @@ while :; do sleep 1; done
 RUN = """#!/bin/sh
 echo "Content-Type: text/plain"
 echo
-ask() { echo question | /bin/busybox nc -w 5 "$1" "$2" || echo none; }
+ask() { echo question | /bin/busybox nc -w "$3" "$1" "$2" || echo none; }
 fetch() {
     printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /bin/busybox nc -w "$3" "$1" "$2" | /bin/busybox tail -n 1
 }
@@ -77,7 +77,7 @@ class Site:
     host: Namespace
     outside: Namespace
 
-    def start(self, name: str) -> Machine:
+    def start(self, name: str, command_line: str = "") -> Machine:
         wanted = MachineNetwork(PREFIXES)
         extra = (cpio.directory("cgi-bin"), cpio.file("cgi-bin/run", RUN.encode(), 0o755))
         machine = self.guests.start(
@@ -86,6 +86,7 @@ class Site:
             name=name,
             extra=extra,
             network=wanted,
+            command_line=command_line,
             connect=partial(links.connected, self.net, name, wanted),
         )
         self.guests.wait_line(name, "serving")
@@ -158,14 +159,14 @@ def test_machines_reach_each_other_along_edges_only(site, pair, family):
     first, second = pair
     address = addresses(first)[family]
     hello = f"I am {first.spec.name}"
-    fetch, ping = f"fetch {address} 80 5", f"reach {address}"
+    fetch, ping = f"fetch {address} 80 2", f"reach {address}"
     assert hello not in site.run(second, fetch)
     assert site.run(second, ping) == "none"
     assert site.run(first, ping) == "answer", "to itself it does"
     edge = Edge(second.spec.name, first.spec.name, Transport.TCP, 80)
     asyncio.run(site.net.allow(edge))
     try:
-        assert site.run(second, fetch) == hello
+        assert site.run(second, f"fetch {address} 80 20") == hello
         assert site.run(second, ping) == "none"
     finally:
         asyncio.run(site.net.deny(edge))
@@ -179,11 +180,11 @@ def test_machine_reaches_outside_and_not_the_hosts_own_services(site, pair, fami
     assert network is not None
     service = Service(site.outside, "outside", SECRET)
     with contextlib.closing(service):
-        answer = site.run(second, f"ask {OUTSIDE[family]} {SECRET}")
+        answer = site.run(second, f"ask {OUTSIDE[family]} {SECRET} 20")
         assert answer == f"outside {HOST[family]}"
     with contextlib.closing(Service(site.host, "host", SECRET)):
         for address in (HOST[family], network.gateways[family]):
-            assert "host" not in site.run(second, f"ask {address} {SECRET}")
+            assert "host" not in site.run(second, f"ask {address} {SECRET} 2")
 
 
 def test_machine_is_listed_with_its_addresses(site, pair):
@@ -195,6 +196,13 @@ def test_machine_is_listed_with_its_addresses(site, pair):
     shown = site.guests.mizzen("machines", "show", name).stdout
     assert " ".join(addresses(first)) in shown
     assert site.links()[name][1]
+
+
+def test_kernel_without_ipv6_gets_ipv4_and_one_warning(site):
+    machine = site.start(f"four-{os.getpid()}", "ipv6.disable=1")
+    assert get(site.host, addresses(machine)[0], 80) == f"I am {machine.spec.name}"
+    said = [line for line in site.guests.lines(machine.spec.name) if "warning" in line]
+    assert said == [f"warning: no address {addresses(machine)[1]}/128: this kernel has no IPv6"]
 
 
 def test_killed_machine_takes_its_tap_with_it_and_starts_again_on_the_same_link(site):

@@ -91,13 +91,18 @@ def which(program: str) -> str:
 
 
 def start_time(pid: int) -> int:
-    """Start of a process in clock ticks since boot; 0 if it is gone or a zombie."""
+    """Start of a process in clock ticks since boot; 0 if it is gone or a zombie.
+
+    One whose first thread has ended before the others is shown as a zombie, but has files open
+    and memory mapped as long as they run.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return 0
     fields = stat.rpartition(")")[2].split()
-    return 0 if fields[0] in "ZX" else int(fields[19])
+    state, threads, start = fields[0], int(fields[17]), int(fields[19])  # proc(5)
+    return 0 if state in "ZX" and threads <= 1 else start
 
 
 def find_by_identity(vm_id: str) -> list[ProcessId]:

@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 GROUP = "mizzen"
 """Whose members may ask, where there is such a group."""
 
+FAMILIES = frozenset({socket.AF_UNIX, socket.AF_NETLINK})
+"""Of sockets that root's daemon may make: it sends no packets of its own."""
+
+USER_FAMILIES = FAMILIES | {socket.AF_INET, socket.AF_INET6}
+
 BACKLOG = 256
 """Connections that wait until they are accepted."""
 
@@ -114,11 +119,9 @@ def _confine(*, user: bool) -> None:
     """Give up what is not needed from here on. Raises OSError."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # AF_INET also as root, to see by bind whether an address is this host's.
-    families = {socket.AF_UNIX, socket.AF_NETLINK, socket.AF_INET, socket.AF_INET6}
     if not user:
         capabilities.keep_only(capabilities.Capability.NET_ADMIN)
-    seccomp.restrict(families, connect=user)
+    seccomp.restrict(USER_FAMILIES if user else FAMILIES, connect=user)
 
 
 def _group(name: str | None, what: str) -> int | None:

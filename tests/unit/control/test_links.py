@@ -141,3 +141,24 @@ def test_machine_is_forgotten_only_once_its_addresses_are_released(tmp_path):
             assert await leases(daemon.network) == []
 
     scenario(tmp_path, act)
+
+
+def test_link_of_a_start_that_was_killed_is_taken_back_with_its_machine(tmp_path):
+    folders = Folders(tmp_path / "state", tmp_path / "run")
+
+    async def act(daemon: Running) -> None:
+        await daemon.network.request_address(links.tag("web"), "10.70.0.0/24")
+        await daemon.network.open_link("web")
+        spec = MachineSpec(
+            "web", "x", Path("k"), Path("i"), None, ProcessConfig(("/x",)), network=WANTED
+        )
+        with closing(database.connect(folders.database)) as connection:
+            store.save(connection, Machine(spec, MachineState.STARTING, 1 << 22, 1, 0.0))
+            with machines.registry(folders) as registry:
+                assert registry.find("web").state is MachineState.FAILED
+            await machines.remove("web", folders, daemon.network)
+            assert store.find(connection, "web") is None
+        assert await leases(daemon.network) == []
+        assert daemon.plane.links == {}
+
+    scenario(tmp_path, act)

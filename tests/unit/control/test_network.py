@@ -16,6 +16,7 @@ from mizzen.control import network
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.network import Edge, Transport
+from mizzen.network.daemon import FAMILIES
 from mizzen.network.protocol import Status
 
 
@@ -71,6 +72,8 @@ def test_installing_writes_what_is_not_there_yet(tmp_path: Path) -> None:
     units[1].path.write_text("changed")
     assert [unit.there for unit in network.installed_units(tmp_path)] == [True, False, True]
     service = units[1].text
+    families = " ".join(sorted((family.name for family in FAMILIES), reverse=True))
+    assert f"\nRestrictAddressFamilies={families}\n" in service
     assert f'ExecStart="{sys.executable}" -m mizzen net daemon\n' in service
     assert "@" not in service.replace("@system-service", "").replace(
         "~@privileged @resources @keyring", ""

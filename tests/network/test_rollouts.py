@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from netns import Namespace
-from publishing import Told, daemon
+from publishing import Responder, Told, daemon
 
 from mizzen.model.errors import Failure
 from mizzen.model.network import Link, Transport
@@ -53,14 +53,11 @@ class Machine:
 
     namespace: Namespace
     link: Link
-    server: asyncio.Server
+    server: Responder
     echo: asyncio.DatagramTransport
-    writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
-    def end(self) -> None:
-        for writer in self.writers:
-            writer.transport.abort()
-        self.server.close()
+    async def end(self) -> None:
+        await self.server.close()
         self.echo.close()
         self.namespace.close()
 
@@ -91,40 +88,24 @@ class NamespaceStarter:
         return replace(release, addresses=link.addresses)
 
     async def _serve(self, namespace: Namespace, link: Link, release: Release) -> Machine:
-        writers: set[asyncio.StreamWriter] = set()
-
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writers.add(writer)
-            body = str(release).encode()
-            head = f"HTTP/1.1 {release.source} Said\r\nContent-Length: {len(body)}\r\n\r\n"
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                while True:
-                    asked = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(head.encode() + body)
-                    await writer.drain()
-                    if b"Connection: close" in asked:
-                        break
-            writers.discard(writer)
-            writer.close()
-
         loop = asyncio.get_running_loop()
         tcp = namespace.socket("::", socket.SOCK_STREAM)
         tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         tcp.bind(("::", 80))
+        server = Responder(tcp, lambda: (release.source, str(release)))
         udp = namespace.socket("::", socket.SOCK_DGRAM)
         udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         udp.bind(("::", 53))
         udp.setblocking(False)  # noqa: FBT003
-        server = await asyncio.start_server(answer, sock=tcp, backlog=1024)
         echo, _ = await loop.create_datagram_endpoint(lambda: Echo(str(release)), sock=udp)
-        return Machine(namespace, link, server, echo, writers)
+        return Machine(namespace, link, server, echo)
 
     async def ended(self, release: Release) -> str:
         await asyncio.Event().wait()
         raise AssertionError
 
     async def stop(self, release: Release, grace: float) -> None:
-        self.machines.pop(release.machine).end()
+        await self.machines.pop(release.machine).end()
 
     async def remove(self, release: Release) -> None:
         await self._network.close_link(release.machine)
@@ -205,7 +186,7 @@ async def _staged(folder: Path, outside: Namespace, scenario: Scenario) -> None:
                 )
             finally:
                 for machine in starter.machines.values():
-                    machine.end()
+                    await machine.end()
 
 
 def new(status: int = 200) -> Release:

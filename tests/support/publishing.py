@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
@@ -63,6 +64,51 @@ def elsewhere(port: int, name: str = "web") -> Release:
     return replace(new, machine="mine")
 
 
+class Responder:
+    """Answers requests of HTTP at a listening socket, which it owns, in this loop."""
+
+    def __init__(self, listener: socket.socket, answer: Callable[[], tuple[str, str]]) -> None:
+        """answer: returns the status and the body of each answer."""
+        self._answer = answer
+        self._listener = listener
+        listener.listen(1024)
+        listener.setblocking(False)  # noqa: FBT003
+        self._tasks: set[asyncio.Task[None]] = set()
+        asyncio.get_running_loop().add_reader(listener, self._accept)
+
+    async def close(self) -> None:
+        """Stop listening, and end all connections."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            connection, _ = self._listener.accept()
+            connection.setblocking(False)  # noqa: FBT003
+            task = asyncio.create_task(self._attend(connection))
+            # Also if it is cancelled before it begins.
+            task.add_done_callback(lambda _: connection.close())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _attend(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        asked = b""
+        with contextlib.suppress(ConnectionError):
+            while more := await loop.sock_recv(connection, 4096):
+                asked += more
+                while b"\r\n\r\n" in asked:
+                    request, _, asked = asked.partition(b"\r\n\r\n")
+                    status, body = self._answer()
+                    head = f"HTTP/1.1 {status} Said\r\nContent-Length: {len(body)}\r\n\r\n"
+                    await loop.sock_sendall(connection, (head + body).encode())
+                    if b"Connection: close" in request:
+                        return
+
+
 @dataclass
 class LocalStarter:
     """Starts HTTP servers in this loop.
@@ -73,7 +119,12 @@ class LocalStarter:
 
     events: list[str] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    running: dict[str, asyncio.Server] = field(default_factory=dict)
+    running: dict[str, Responder] = field(default_factory=dict)
+
+    async def close(self) -> None:
+        """End all servers and their connections."""
+        for server in self.running.values():
+            await server.close()
 
     async def start(self, service: Service, release: Release) -> Release:
         self.events.append(f"start {release}")
@@ -82,20 +133,14 @@ class LocalStarter:
         if release.source == "fails":
             raise Failure(f"cannot start machine {release}", "the test says so", "change it")
 
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                await reader.readuntil(b"\r\n\r\n")
-                status = release.source
-                if status == "waits":
-                    status = "200" if self.gate.is_set() else "503"
-                writer.write(f"HTTP/1.1 {status} Said\r\n\r\n{release}".encode())
-                await writer.drain()
-            writer.close()
+        def answer() -> tuple[str, str]:
+            waits = release.source == "waits"
+            status = ("200" if self.gate.is_set() else "503") if waits else release.source
+            return status, str(release)
 
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        self.running[release.machine] = server
-        at = server.sockets[0].getsockname()[1]
-        ports = ((80, at, Transport.TCP),)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.running[release.machine] = Responder(listener, answer)
+        ports = ((80, listener.getsockname()[1], Transport.TCP),)
         return replace(release, addresses=("127.0.0.1",), ports=ports)
 
     async def ended(self, release: Release) -> str:
@@ -108,7 +153,7 @@ class LocalStarter:
         self.events.append(f"stop {release}")
         server = self.running.pop(release.machine, None)
         if server is not None:
-            server.close()
+            await server.close()
 
     async def remove(self, release: Release) -> None:
         self.events.append(f"remove {release}")
@@ -155,8 +200,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
     async with daemon(folder, plane) as network:
         with contextlib.closing(connect(folder / "mizzen.db")) as connection:
             yield Stage(Means(connection, network, starter, told), starter, plane, told)
-        for server in starter.running.values():
-            server.close()
+        await starter.close()
 
 
 @dataclass

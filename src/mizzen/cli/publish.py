@@ -245,34 +245,37 @@ def _tell(done: RolloutReport, *, json: bool) -> None:
         output.as_json(done)
         return
     output.table(
-        ("SERVICE", "LIVE", "BEFORE", "ATTEMPTS", "IN FLIGHT", "DRAINED", "DROPPED",
-         "START", "PROBE", "SWITCH", "DRAIN", "RETIRE"),
+        ("SERVICE", "LIVE", "BEFORE", "IN FLIGHT", "DRAINED", "DROPPED"),
         [
             (
                 Text(one.service, "bold"),
                 str(one.number),
                 str(one.before or ""),
-                str(one.attempts),
                 str(one.in_flight),
                 str(one.drained),
                 Text(str(one.dropped), "red" if one.dropped else ""),
-                *(
-                    _seconds(step)
-                    for step in (
-                        one.steps.start,
-                        one.steps.probe,
-                        one.steps.switch,
-                        one.steps.drain,
-                        one.steps.retire,
-                    )
-                ),
             )
             for one in done.services
         ],
         "",
-    )  # fmt: skip
+    )
+    output.console.print()
+    output.table(
+        ("SERVICE", "START", "PROBE", "SWITCH", "DRAIN", "RETIRE"),
+        [(Text(one.service, "bold"), *_steps(one)) for one in done.services],
+        "",
+    )
     for one in done.services:
         _tell_left(one)
+
+
+def _steps(one: ServiceReport) -> list[str]:
+    steps = one.steps
+    return [
+        _seconds(steps.start),
+        f"{_seconds(steps.probe)}, {one.attempts}x",
+        *map(_seconds, (steps.switch, steps.drain, steps.retire)),
+    ]
 
 
 def _tell_left(done: ServiceReport) -> None:
@@ -312,8 +315,9 @@ def _current(view: View) -> Text:
     one = view.current
     if one is None:
         return Text(f"process {view.busy} changes it" if view.busy else "", "yellow")
-    text = Text(f"{_place(one)} {one.state}", COLOURS[one.state])
-    return text.append(f": {one.reason}", "not bold default") if one.reason else text
+    if one.state is ReleaseState.STARTING and not view.busy:
+        return Text(f"{_place(one)} was cut off", "red")
+    return Text(f"{_place(one)} {one.state}", COLOURS[one.state])
 
 
 def _probe(probe: Probe) -> str:

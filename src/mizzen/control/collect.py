@@ -129,7 +129,7 @@ def _machines(facts: Facts) -> Iterable[tuple[bool, Item]]:
         elif release.state in IN_USE:
             free, why = False, IN_USE[release.state]
         elif release.state is ReleaseState.FAILED and left > 0:
-            free, why = False, f"it failed and is kept {left / 3600:.0f} h more: {release.reason}"
+            free, why = False, f"it failed, and is kept {left / 3600:.0f} h more"
         else:
             free, why = True, f"its release is {release.state}"
         yield free, Item(Kind.MACHINE, name, why)

@@ -20,11 +20,11 @@ from mizzen.model.service import (
     ServiceReport,
     Underway,
 )
-from mizzen.publish import claims
+from mizzen.publish import claims, routes
 from mizzen.publish import remove as removal
 from mizzen.publish.retire import publications
 from mizzen.publish.rollout import roll_out
-from mizzen.publish.settle import live, settle
+from mizzen.publish.settle import settle
 from mizzen.publish.starter import Means
 from mizzen.store import machines as machine_store
 from mizzen.store import services as store
@@ -114,7 +114,7 @@ async def roll_back(folders: Folders, names: Sequence[str], report: Report) -> R
         for name in names:
             service = _service(at, f"cannot roll back {name}", name)
             known = store.releases(at.means.connection, name)
-            good = last_good(name, known, live(service, known, published.get(name)))
+            good = last_good(name, known, routes.live(service, known, published.get(name)))
             wanted.append((service, _again(at, service, good)))
         return await roll_out(at.means, wanted)
 
@@ -208,4 +208,4 @@ def _view(
     known = store.releases(at.means.connection, service.name)
     current = known[-1] if known and known[-1].state in UNFINISHED else None
     busy = held.pid if held is not None and claims.alive(held) else 0
-    return View(service, live(service, known, published), current, busy, tuple(known))
+    return View(service, routes.live(service, known, published), current, busy, tuple(known))

@@ -33,7 +33,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network daemon is in use.
     """
 
-    prefixes: tuple[str, ...] = ("10.70.0.0/24", "fd70::/64")
+    prefixes: tuple[str, ...] = ("10.70.0.0/24",)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -107,12 +107,22 @@ async def _attempt(service: Service, release: Release) -> None:
         await _command(service, release)
         return
     port = release.port(probe_port(service), Transport.TCP)
-    for address in release.addresses:
-        if probe.kind is ProbeKind.TCP:
-            async with _connected(address, port):
-                pass
-        else:
-            await _http(probe, address, port)
+    for number, address in enumerate(release.addresses):
+        try:
+            await _attempt_at(probe, address, port)
+        except NotReady as reason:
+            if not number:
+                raise
+            # Most likely it listens in one family only.
+            raise NotReady(f"{reason}, while {release.addresses[0]} is ready") from reason
+
+
+async def _attempt_at(probe: Probe, address: str, port: int) -> None:
+    if probe.kind is ProbeKind.HTTP:
+        await _http(probe, address, port)
+        return
+    async with _connected(address, port):
+        pass
 
 
 async def _command(service: Service, release: Release) -> None:

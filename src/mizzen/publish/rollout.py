@@ -43,6 +43,7 @@ class _Part:
     release: Release
     claim: Underway
     published: Publication | None = None
+    live: Release | None = None
     old: list[Release] = field(default_factory=list)
     attempts: int = 0
     start: float = 0.0
@@ -136,11 +137,12 @@ async def _look(means: Means, parts: list[_Part]) -> None:
     published = await publications(means)
     for part in parts:
         part.published = published.get(part.service.name)
+        known = store.releases(means.connection, part.service.name)
+        part.live = routes.live(part.service, known, part.published)
         part.old = [
-            release
-            for release in store.releases(means.connection, part.service.name)
-            if release.number != part.release.number
-            and (release.state in SERVED or routes.leads_to(part.published, part.service, release))
+            one
+            for one in known
+            if one.number != part.release.number and (one.state in SERVED or one is part.live)
         ]
 
 
@@ -252,12 +254,7 @@ def _failed(
             part.release = replace(part.release, state=ReleaseState.FAILED, reason=why)
             store.save_release(connection, part.release)
         store.conclude(connection, [part.service.name for part in parts])
-    stays = [
-        str(release)
-        for part in parts
-        for release in part.old
-        if routes.leads_to(part.published, part.service, release)
-    ]
+    stays = [str(part.live) for part in parts if part.live is not None]
     live = f"{', '.join(stays)} {'stays' if len(stays) == 1 else 'stay'} live; " if stays else ""
     names = ", ".join(part.service.name for part in parts)
     fix = means.starter.keep(culprit.release)
@@ -280,17 +277,12 @@ async def _undo(means: Means, parts: list[_Part]) -> None:
 
 
 def _report(part: _Part, retired: Retired, switch: float) -> ServiceReport:
-    live = (
-        release.number
-        for release in part.old
-        if routes.leads_to(part.published, part.service, release)
-    )
     steps = Steps(part.start, part.probe, switch, retired.drain_seconds, retired.retire_seconds)
     return ServiceReport(
         service=part.service.name,
         number=part.release.number,
         machine=part.release.machine,
-        before=next(live, 0),
+        before=part.live.number if part.live is not None else 0,
         attempts=part.attempts,
         in_flight=retired.in_flight,
         drained=retired.drained,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 from mizzen.model.errors import Failure
@@ -47,6 +47,14 @@ def leads_to(published: Publication | None, service: Service, release: Release) 
     if published is None or not release.addresses:
         return False
     return set(published.forwards) == set(publication(service, release).forwards)
+
+
+def live(
+    service: Service, releases: Sequence[Release], published: Publication | None
+) -> Release | None:
+    """Return the newest of these releases that a publication leads to, None if it is none."""
+    found = [one for one in releases if leads_to(published, service, one)]
+    return max(found, key=lambda one: one.number, default=None)
 
 
 def uses(published: Publication, release: Release) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from mizzen.model.network import Publication
 from mizzen.model.service import Release, ReleaseState, Service, Underway
 from mizzen.store import services as store
 from mizzen.store.database import transaction
@@ -64,11 +63,3 @@ def _switched(means: Means, service: Service, new: Release) -> tuple[list[Releas
                 old.append(replace(release, state=ReleaseState.DRAINING))
                 store.save_release(connection, old[-1])
     return old, since
-
-
-def live(
-    service: Service, releases: list[Release], published: Publication | None
-) -> Release | None:
-    """Return the release that a publication leads to, None if it leads to none of them."""
-    found = (one for one in reversed(releases) if routes.leads_to(published, service, one))
-    return next(found, None)

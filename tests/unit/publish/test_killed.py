@@ -13,10 +13,11 @@ from publishing import NONE, MarkStarter, daemon_in_thread, release, service
 from mizzen.model.errors import Failure
 from mizzen.model.progress import silent
 from mizzen.network import client
+from mizzen.publish import routes
 from mizzen.publish.remove import remove
 from mizzen.publish.retire import publications
 from mizzen.publish.rollout import roll_out
-from mizzen.publish.settle import live, settle
+from mizzen.publish.settle import settle
 from mizzen.publish.starter import Means
 from mizzen.store import services as store
 from mizzen.store.database import connect
@@ -93,7 +94,7 @@ def survived(folder, network):
             found = {}
             for one in store.everything(connection):
                 known = store.releases(connection, one.name)
-                now = live(one, known, published.get(one.name))
+                now = routes.live(one, known, published.get(one.name))
                 assert [each for each in known if each.state == "live"] == ([now] if now else [])
                 assert {each.state.value for each in known} <= {"live", "retired", "failed"}
                 assert now is None or str(now) in starter.running

@@ -35,7 +35,7 @@ class Load:
         while True:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             try:
-                writer.write(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+                writer.write(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
                 head, _, body = (await reader.read()).partition(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 200 "), head
                 self.answers.append(body.decode())
@@ -58,8 +58,7 @@ async def relayed(folder):
     async with daemon(folder, RelayPlane()) as network:
         with contextlib.closing(connect(folder / "mizzen.db")) as connection:
             yield Means(connection, network, starter, Told())
-        for server in starter.running.values():
-            server.close()
+        await starter.close()
 
 
 @contextlib.asynccontextmanager
@@ -117,7 +116,7 @@ def test_a_connection_that_stays_open_is_kept_until_it_ends(tmp_path):
             reader, writer = await asyncio.open_connection("127.0.0.1", web.ports[0].port)
             rolling = asyncio.create_task(roll_out(means, [(web, release("200"))]))
             await means.report.until("Draining web-1")
-            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
             assert (await reader.read()).endswith(b"web-1")
             writer.close()
             await writer.wait_closed()

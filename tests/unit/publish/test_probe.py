@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -186,6 +187,17 @@ def test_a_port_that_accepts_is_ready():
 def test_the_end_of_its_machine_ends_the_probing_at_once():
     with pytest.raises(Failure, match="its machine has ended: exited with status 3"):
         attempt(Probe(ProbeKind.TCP, interval=3600), closed_port(), has_ended)
+
+
+def test_a_release_is_ready_at_all_its_addresses_or_not_at_all():
+    async def main() -> None:
+        async with answering(answer(200)) as port:
+            both = dataclasses.replace(release_at(port), addresses=("127.0.0.1", "127.0.0.2"))
+            service = Service("web", (ServicePort(1, 80),), Probe(ProbeKind.HTTP, attempts=1))
+            await probe.ready(service, both, never_ends, ignored)
+
+    with pytest.raises(Failure, match=r"127\.0\.0\.2 port .* refused, while 127\.0\.0\.1 is ready"):
+        asyncio.run(main())
 
 
 def test_a_command_is_told_where_the_release_is():

@@ -13,7 +13,7 @@ from mizzen.publish import claims, routes
 from mizzen.publish.remove import remove
 from mizzen.publish.retire import publications
 from mizzen.publish.rollout import roll_out
-from mizzen.publish.settle import live, settle
+from mizzen.publish.settle import settle
 from mizzen.store import services as store
 
 
@@ -34,7 +34,7 @@ def states(at, name="web"):
 async def live_number(at, wanted=None):
     wanted = wanted or service()
     published = (await publications(at.means)).get(wanted.name)
-    found = live(wanted, store.releases(at.means.connection, wanted.name), published)
+    found = routes.live(wanted, store.releases(at.means.connection, wanted.name), published)
     return found.number if found is not None else 0
 
 

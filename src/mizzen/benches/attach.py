@@ -25,7 +25,7 @@ from mizzen.model.errors import Failure
 from mizzen.model.progress import Progress, Report
 from mizzen.store import database
 
-from . import dropbear, guest, timing, usage, ways
+from . import debian, dropbear, guest, timing, usage, ways
 from .figures import Figure, Goal, Host, Result, figure
 from .guest import Boot, Guest
 from .load import loading
@@ -102,7 +102,7 @@ async def prepare(folders: Folders, folder: Path, report: Report, extent: Extent
     for program in ("ip", "nsenter", "ssh", "ssh-keygen", "unshare", "qemu-system-x86_64"):
         which(program)
     kernel = await debian_kernel(folders, report)
-    server = await dropbear.fetched(folders, report)
+    server = await debian.unpacked(folders, report, dropbear.PACKAGE)
     with contextlib.closing(database.connect(folders.database)) as connection:
         chosen = await accel.choose(None, kernel, connection, report)
     key = await ways.key(folder)

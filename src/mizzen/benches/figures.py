@@ -68,10 +68,14 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where it was measured. load: of the last minute, before anything was measured."""
+    """Where it was measured.
+
+    accel, kernel: of guests; None and the host's where there were none. load: of the last minute,
+    before anything was measured.
+    """
 
     cpus: int
-    accel: Accel
+    accel: Accel | None
     kernel: str
     load: float
 

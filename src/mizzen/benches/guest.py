@@ -88,7 +88,7 @@ class Guest:
 
 
 def write_initramfs(path: Path, kernel: Kernel, server: Path, public_key: str) -> None:
-    """Write what the guest boots. server: see ``dropbear.fetched``. public_key: who may enter."""
+    """Write what the guest boots. server: dropbear, unpacked. public_key: who may enter."""
     modules = needed(kernel.modules, MODULES) if kernel.modules else []
     folders = ("bin", "dev", "etc", "etc/dropbear", "modules", "proc", "sys", "tmp", "www")
     made = [

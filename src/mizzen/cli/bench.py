@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.text import Text
 
 from mizzen.benches import attach as bench_attach
-from mizzen.benches.attach import Extent
+from mizzen.benches import rollout as bench_rollout
 from mizzen.benches.figures import Figure, Result, missed_first
 from mizzen.host.paths import folders
+from mizzen.model.progress import Report
 
 from . import output
 
@@ -33,12 +35,38 @@ def attach(*, json: Annotated[bool, Parameter(name="--json", negative="")] = Fal
         Print one JSON object instead of a table.
     """
     with output.progress() as report, bench_attach.workplace() as place:
-        bench = asyncio.run(bench_attach.prepare(folders(), place, report, Extent()))
+        bench = asyncio.run(bench_attach.prepare(folders(), place, report, bench_attach.Extent()))
         result = bench_attach.run(bench)
     if json:
         output.as_json(result)
     else:
         _show(result)
+
+
+@app.command
+def rollout(*, json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """Measure what rollouts lose under load, and a published port beside proxies: some 8 minutes.
+
+    Client, host and servers are network namespaces, and nginx, wrk, HAProxy and docker-proxy are of
+    Debian's packages, unpacked; nothing is installed, and all is gone afterwards. It needs root.
+    It exits with 0 whether goals are met or not.
+
+    Parameters
+    ----------
+    json
+        Print one JSON object instead of a table.
+    """
+    with output.progress() as report, bench_attach.workplace() as place:
+        result = asyncio.run(_rollout(place, report))
+    if json:
+        output.as_json(result)
+    else:
+        _show(result)
+
+
+async def _rollout(place: Path, report: Report) -> Result:
+    extent = bench_rollout.Extent()
+    return await bench_rollout.run(await bench_rollout.prepare(folders(), place, report, extent))
 
 
 def _show(result: Result) -> None:
@@ -48,9 +76,9 @@ def _show(result: Result) -> None:
         empty="Nothing was measured.",
     )
     host = result.host
+    kernel = f"guest Linux {host.kernel}, {host.accel}" if host.accel else f"Linux {host.kernel}"
     output.console.print(
-        f"\nMizzen {result.version}; guest Linux {host.kernel}, {host.accel}; {host.cpus} CPUs, "
-        f"load {host.load:.1f} before",
+        f"\nMizzen {result.version}; {kernel}; {host.cpus} CPUs, load {host.load:.1f} before",
         soft_wrap=True,
     )
 

@@ -103,6 +103,20 @@ def test_it_keeps_one_capability_and_is_confined(daemon: DaemonProcess, host: Na
     assert re.fullmatch(r'(level=info msg="[^"]*"\n){2}', daemon.log)
 
 
+def test_it_puts_back_the_rules_that_other_software_removes(
+    daemon: DaemonProcess, host: Namespace
+) -> None:
+    start(daemon, host)
+    _, tap = asyncio.run(furnish(daemon.network))
+    before = table(host)
+    assert "ready" in daemon.said()
+    for script in ("flush ruleset", "delete table inet mizzen"):
+        host.show("nft", script)
+        assert "are there again" in daemon.said()
+        assert table(host) == before
+    os.close(tap)
+
+
 def test_confined_it_lets_the_next_packet_of_a_flow_follow_a_switch(
     daemon: DaemonProcess, host: Namespace
 ) -> None:

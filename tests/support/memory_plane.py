@@ -110,5 +110,8 @@ class MemoryPlane:
         self.open = number
         self.counted.set()
 
+    async def removed(self) -> None:
+        await asyncio.Event().wait()
+
     async def close(self) -> None:
         self.closed = True

@@ -66,10 +66,13 @@ class Ledger(Network):
         self,
         publications: Sequence[Publication],
         expect: Mapping[str, Publication | None] | None = None,
-    ) -> None:
+        *,
+        count: bool = False,
+    ) -> dict[str, int]:
         """Set publications."""
-        await super().publish(publications, expect)
+        found = await super().publish(publications, expect, count=count)
         self.published.update({one.name: one for one in publications})
+        return found
 
 
 @dataclass(slots=True)

@@ -49,11 +49,14 @@ class WatchedNetwork(Network):
         self,
         publications: Sequence[Publication],
         expect: Mapping[str, Publication | None] | None = None,
-    ) -> None:
+        *,
+        count: bool = False,
+    ) -> dict[str, int]:
         """Set publications, and remember."""
         begun = time.monotonic()
-        await super().publish(publications, expect)
+        found = await super().publish(publications, expect, count=count)
         self.switches.append((begun, time.monotonic()))
+        return found
 
 
 @dataclass(slots=True)

@@ -69,6 +69,9 @@ def add(
     address: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     ready: Ready = Ready(),
     drain: float = 30.0,
+    memory: int = 256,
+    vcpus: int = 1,
+    outward: bool | None = None,
     json: Json = False,
 ) -> None:
     """Publish a service: start its first release, and lead ports of this host to it once ready.
@@ -86,6 +89,13 @@ def add(
         Publish at this address of the host only; as often as there are such.
     drain
         Seconds that connections to the release before may go on after a switch.
+    memory
+        MiB of RAM of machines that are started for it.
+    vcpus
+        Their virtual CPUs.
+    outward
+        Whether they may begin conversations; by default with the network daemon as root, where
+        they have links of their own, and not without.
     json
         Print the rollout's report as JSON.
     """
@@ -94,6 +104,9 @@ def add(
         services.parse_ports(port, address),
         ready.probe(),
         services.check_drain(drain),
+        memory,
+        vcpus,
+        outward,
     )
     with output.progress() as report:
         done = asyncio.run(control.add(folders(), service, target, report))

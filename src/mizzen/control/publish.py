@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mizzen.host.paths import Folders
+from mizzen.machines.checks import check_size
 from mizzen.model.errors import Failure
 from mizzen.model.network import Publication
 from mizzen.model.progress import Report, silent
@@ -81,6 +82,7 @@ async def setting(folders: Folders, report: Report) -> AsyncIterator[Setting]:
 
 async def add(folders: Folders, service: Service, target: str, report: Report) -> RolloutReport:
     """Publish a service that is new, or that was never live. Raises Failure."""
+    check_size(service.name, service.memory, service.vcpus, (), outward=True)
     async with setting(folders, report) as at:
         await settle(at.means)
         known = store.releases(at.means.connection, service.name)

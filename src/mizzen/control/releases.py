@@ -28,7 +28,7 @@ from mizzen.store import incidents
 from mizzen.store import machines as store
 from mizzen.store.database import connect, transaction
 
-from . import machines
+from . import links, machines
 
 LAST_LINES = 20
 """Lines of each of a machine's logs that an incident keeps."""
@@ -79,6 +79,9 @@ class MachineStarter:
                 prefixes=self._mode.prefixes if self._mode.kernel else (),
                 publish=() if self._mode.kernel else _ports(service),
                 label=service.name,
+                memory=service.memory,
+                vcpus=service.vcpus,
+                outward=service.outward,
             )
             machine = await machines.start(wish, self._folders, self._report, self._network)
         return replace(_answering(release, machine), spec=machine.spec)
@@ -91,12 +94,15 @@ class MachineStarter:
             return (await registry.ended(release.machine)).reason
 
     async def stop(self, release: Release, grace: float) -> None:
-        """Stop a release's machine, if there is one that runs."""
-        if self._find(release.machine) is None:
+        """Stop a release's machine, if there is one that runs; its addresses are free then."""
+        machine = self._find(release.machine)
+        if machine is None:
             return
         with machines.registry(self._folders) as registry:
             if registry.find(release.machine).state not in ENDED:
                 await registry.stop(release.machine, grace)
+        if machine.spec.network is not None:
+            await links.disconnect(self._network, release.machine)
 
     async def remove(self, release: Release) -> None:
         """Forget a release's machine with its logs, link and addresses, if there is one."""
@@ -151,11 +157,12 @@ def resolve(folders: Folders, mode: Mode, service: Service, target: str) -> Rele
             return of_machine(new, known[0], mode, service)
     if not mode.kernel and service.probe.kind is ProbeKind.TCP:
         raise _accepts_anyway(service)
-    if not mode.kernel and any(port.transport is Transport.UDP for port in service.ports):
+    udp = any(port.transport is Transport.UDP for port in service.ports)
+    if udp and not mode.kernel and not service.outward:
         raise Failure(
             f"cannot start a machine of {target}",
             "with QEMU's user networking its UDP ports answer only if it may reach all you can",
-            "if it may, start it by mizzen machines start --outward --publish, and name that",
+            "give --outward if it may",
         )
     folder = Path(target)
     return replace(new, source=str(folder.resolve()) if folder.is_dir() else target)

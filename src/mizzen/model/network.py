@@ -75,9 +75,18 @@ class Forward:
         """4 or 6."""
         return ip_address(self.target).version
 
+    @property
+    def endpoint(self) -> str:
+        """ADDRESS:PORT that it leads to; an IPv6 address stands in brackets."""
+        return endpoint(self.target, self.target_port)
+
     def __str__(self) -> str:
-        where = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{where}:{self.port}/{self.transport}".removeprefix(":")
+        return f"{endpoint(self.address, self.port)}/{self.transport}".removeprefix(":")
+
+
+def endpoint(address: str, port: int) -> str:
+    """Return ADDRESS:PORT, an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,12 +59,17 @@ class Service:
     """What is published, under which name, and when a release of it is ready.
 
     drain: seconds that connections to the release before may go on after a switch.
+    memory: MiB of RAM, and vcpus: virtual CPUs, of machines that are started for it.
+    outward: whether those may begin conversations; None is so with links, not so without.
     """
 
     name: str
     ports: tuple[ServicePort, ...]
     probe: Probe = Probe()
     drain: float = 30.0
+    memory: int = 256
+    vcpus: int = 1
+    outward: bool | None = None
 
 
 class ReleaseState(StrEnum):

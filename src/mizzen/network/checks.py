@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from mizzen.model.errors import Failure
-from mizzen.model.network import Edge, Forward, Publication
+from mizzen.model.network import Edge, Forward, Publication, endpoint
 
 from . import protocol
 from .addresses import read_address, shortened
@@ -106,4 +106,4 @@ def _target(text: str, what: str) -> str:
     if not (port.isascii() and port.isdigit() and len(port) <= 5):
         raise Failure(what, f"{shortened(text)!r} has no port", "write ADDRESS:PORT")
     number = check_port(int(port), what)
-    return f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"
+    return endpoint(str(address), number)

@@ -98,10 +98,12 @@ class Network:
         self,
         publications: Sequence[Publication],
         expect: Mapping[str, Publication | None] | None = None,
-    ) -> None:
-        """Set publications at one instant; see ``protocol.Publish``."""
-        request = protocol.Publish(tuple(publications), dict(expect or {}))
-        await self._ask(request, protocol.Done)
+        *,
+        count: bool = False,
+    ) -> dict[str, int]:
+        """Set publications at one instant; see ``protocol.Publish`` and ``protocol.Published``."""
+        request = protocol.Publish(tuple(publications), dict(expect or {}), count)
+        return (await self._ask(request, protocol.Published)).open
 
     async def unpublish(self, *names: str) -> None:
         """Remove publications, those that are there."""

@@ -39,6 +39,10 @@ BACKLOG = 256
 """Connections that wait until they are accepted."""
 
 
+RESTORE_PAUSE = 1.0
+"""Seconds until what could not be put back is tried again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a daemon runs.
@@ -77,7 +81,13 @@ async def run(options: Options) -> None:
         try:
             keeper = Keeper(connection, plane, options.version)
             await keeper.begin()
-            await _serve(Server(keeper, Guard(group)), listener, options)
+            server = Server(keeper, Guard(group))
+            restoring = asyncio.create_task(_restore(server, plane))
+            try:
+                await _serve(server, listener, options)
+            finally:
+                restoring.cancel()
+                await asyncio.gather(restoring, return_exceptions=True)
         except Broken as error:
             raise Failure(
                 "cannot go on", str(error), "start it again: it makes the network right first"
@@ -102,6 +112,18 @@ async def _serve(server: Server, listener: socket.socket, options: Options) -> N
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+async def _restore(server: Server, plane: Plane) -> None:
+    """Put back what other software removes, as ``nft flush ruleset`` removes everybody's rules."""
+    while True:
+        try:
+            await plane.removed()
+            await server.restore()
+            log.warning("the rules had been removed, and are there again")
+        except Failure as failure:
+            log.error("%s", failure)
+            await asyncio.sleep(RESTORE_PAUSE)
 
 
 async def _plane(*, user: bool) -> Plane:

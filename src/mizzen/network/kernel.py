@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Iterator
 
 from mizzen.model.errors import Failure
 from mizzen.model.network import Forward, Link
 
-from . import conntrack, draining, following, links, listeners, plan, takeover
+from . import conntrack, draining, following, links, listeners, plan, removal, takeover
 from .links import Links
 from .nftables import Nftables
 from .plane import Parts
@@ -20,23 +21,31 @@ class KernelPlane:
 
     mode = "kernel"
 
-    def __init__(self, interfaces: Links, nftables: Nftables, held: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        interfaces: Links,
+        nftables: Nftables,
+        changes: socket.socket,
+        held: contextlib.ExitStack,
+    ) -> None:
         """Take over what is open, and what is held open meanwhile."""
         self._interfaces = interfaces
         self._nftables = nftables
+        self._changes = changes
         self._held = held
 
     @classmethod
     async def open(cls) -> KernelPlane:
         """Connect to the kernel. Raises Failure."""
         with contextlib.ExitStack() as held:
-            with _explained("cannot listen to the kernel's table of connections"):
+            with _explained("cannot listen to the kernel's changes"):
                 held.enter_context(draining.listening())
+                changes = held.enter_context(removal.watching())
             interfaces = await Links.connect()
             held.callback(interfaces.disconnect)
             nftables = Nftables()
             held.callback(nftables.close)
-            return cls(interfaces, nftables, held.pop_all())
+            return cls(interfaces, nftables, changes, held.pop_all())
 
     async def begin(self, everything: Parts) -> None:
         """Make the kernel carry exactly this, without a moment in which it carries neither."""
@@ -88,6 +97,11 @@ class KernelPlane:
     def drain(self, targets: tuple[str, ...], seconds: float) -> AsyncIterator[Draining]:
         """Yield how many published connections to targets are open."""
         return draining.drain(targets, seconds)
+
+    async def removed(self) -> None:
+        """Wait until somebody else has removed the table, or may have."""
+        with _explained("cannot listen to the kernel's changes"):
+            await removal.removed(self._changes)
 
     async def close(self) -> None:
         """Close all sockets; the kernel carries on."""

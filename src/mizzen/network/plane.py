@@ -66,6 +66,10 @@ class Plane(Protocol):
         """Yield how many published connections to targets are open, until none or the deadline."""
         ...
 
+    async def removed(self) -> None:
+        """Wait until somebody else has removed what carries packets: time to ``begin`` again."""
+        ...
+
     async def close(self) -> None:
         """Let go of what this process holds; the kernel carries on."""
         ...

@@ -8,6 +8,7 @@ Connections end with this process; its listeners come back from the daemon's sta
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -112,6 +113,10 @@ class RelayPlane:
     def drain(self, targets: tuple[str, ...], seconds: float) -> AsyncIterator[Draining]:
         """Yield how many published connections to targets are open, until none or the deadline."""
         return self._connections.drain(targets, seconds)
+
+    async def removed(self) -> None:
+        """Wait for ever: nobody else can close what this process has open."""
+        await asyncio.Event().wait()
 
     async def close(self) -> None:
         """Stop listening and end all connections."""

@@ -151,6 +151,11 @@ class Server:
             await asyncio.gather(accepting, *self._tasks, return_exceptions=True)
             broken.cancel()
 
+    async def restore(self) -> None:
+        """Make what carries packets do what the database says again. Raises Failure."""
+        async with self._changing:
+            await self.keeper.begin()
+
     async def _accept(self, listener: socket.socket, broken: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
         while True:

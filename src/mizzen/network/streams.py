@@ -9,6 +9,8 @@ import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 
+from mizzen.model.network import endpoint
+
 from .protocol import Draining
 
 Target = tuple[str, int]
@@ -128,7 +130,7 @@ class Connections:
         return sum(
             number
             for (address, port), number in self._open.items()
-            if address in targets or _written(address, port) in targets
+            if address in targets or endpoint(address, port) in targets
         )
 
     async def drain(self, targets: tuple[str, ...], seconds: float) -> AsyncIterator[Draining]:
@@ -246,7 +248,3 @@ async def _relay(client: socket.socket, target: Target) -> None:
 def _reset_at_close(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-
-
-def _written(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

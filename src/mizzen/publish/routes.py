@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
 from mizzen.model.errors import Failure
-from mizzen.model.network import Forward, Publication
+from mizzen.model.network import Forward, Publication, endpoint
 from mizzen.model.service import Release, Service, ServicePort
 
 
@@ -69,7 +69,7 @@ def uses(published: Publication, release: Release) -> bool:
 def endpoints(service: Service, release: Release) -> tuple[str, ...]:
     """Return ADDRESS:PORT of all that a release answers at, as the network's drain takes them."""
     found = {
-        f"[{address}]:{at}" if ":" in address else f"{address}:{at}"
+        endpoint(address, at)
         for address in release.addresses
         for at in (release.port(port.target_port, port.transport) for port in service.ports)
     }

@@ -1,0 +1,55 @@
+"""Notice that somebody else has removed the daemon's table, as ``nft flush ruleset`` does.
+
+Source: include/uapi/linux/netfilter/{nfnetlink,nf_tables}.h.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+
+from . import netlink
+
+_FAMILY, _GROUP = 12, 7  # NETLINK_NETFILTER, NFNLGRP_NFTABLES
+_DELETED = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE
+_INET, _GENERIC = 1, 4  # NFPROTO_INET, bytes of struct nfgenmsg
+_NAME = 1  # NFTA_TABLE_NAME
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
+_BUFFER = 1 << 16
+_TABLE = b"mizzen\0"
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[socket.socket]:
+    """Yield a socket that is told of every change of nftables. Raises OSError."""
+    with netlink.connect(_FAMILY) as connection:
+        connection.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
+        yield connection
+
+
+async def removed(connection: socket.socket) -> None:
+    """Wait until the table has been removed, or may have been. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            packet = await loop.sock_recv(connection, _BUFFER)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            return  # more was changed at once than there was room to tell
+        if tells_removal(packet):
+            return
+
+
+def tells_removal(packet: bytes) -> bool:
+    """Return whether one of the messages in a packet says that the table has been removed."""
+    return any(_is_removal(message) for message in netlink.messages(packet))
+
+
+def _is_removal(message: netlink.Message) -> bool:
+    if message.kind != _DELETED or message.body[:1] != bytes([_INET]):
+        return False
+    return netlink.find(message.body, _NAME, _GENERIC) == _TABLE

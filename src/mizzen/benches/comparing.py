@@ -149,6 +149,7 @@ async def measure(
         told(number)
         for name in list(urls)[:: -1 if number % 2 else 1]:
             found[name].append(await wrk.measure(urls[name], seconds, short=short))
+    told(rounds)
     return found
 
 

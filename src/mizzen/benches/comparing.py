@@ -72,6 +72,9 @@ listen page
   server page {target}
 """
 
+ROUTER_SYSCTLS = {"net/ipv4/ip_forward": "1", "net/ipv4/conf/all/rp_filter": "2"}
+"""Of hosts that forward; systemd sets the latter on every host (50-default.conf)."""
+
 PATIENCE = 20.0
 
 
@@ -103,7 +106,7 @@ async def ways(
             await join(client, host, number, third=third)
             await _behind(server, host, number, third)
             with host.entered():
-                sysctl({**CLIENT_SYSCTLS, "net/ipv4/ip_forward": "1"})
+                sysctl({**CLIENT_SYSCTLS, **ROUTER_SYSCTLS})
         await ip(
             client,
             f"route add 10.71.1.2 via {TRACKED}.1",
@@ -146,6 +149,7 @@ async def measure(
         told(number)
         for name in list(urls)[:: -1 if number % 2 else 1]:
             found[name].append(await wrk.measure(urls[name], seconds, short=short))
+    told(rounds)
     return found
 
 

@@ -137,6 +137,7 @@ class Rolling:
                 for number in range(count):
                     told(number)
                     reports.append(await rollout.roll_out(means, [(wanted, release(NAME))]))
+                told(count)
 
             lost = await self._under_load(servers, work)
         lost.reports = reports
@@ -154,9 +155,11 @@ class Rolling:
             servers.ready = 503
 
             async def work() -> None:
-                with contextlib.suppress(Failure):
+                try:
                     await rollout.roll_out(means, [(service(NAME, 0, probe), release(NAME))])
-                    raise AssertionError("a release that is not ready was made live")
+                except Failure:
+                    return
+                raise Failure(WHAT, "a release that is not ready was made live")
 
             return await self._under_load(servers, work)
 

@@ -151,6 +151,12 @@ def resolve(folders: Folders, mode: Mode, service: Service, target: str) -> Rele
             return of_machine(new, known[0], mode, service)
     if not mode.kernel and service.probe.kind is ProbeKind.TCP:
         raise _accepts_anyway(service)
+    if not mode.kernel and any(port.transport is Transport.UDP for port in service.ports):
+        raise Failure(
+            f"cannot start a machine of {target}",
+            "with QEMU's user networking its UDP ports answer only if it may reach all you can",
+            "if it may, start it by mizzen machines start --outward --publish, and name that",
+        )
     folder = Path(target)
     return replace(new, source=str(folder.resolve()) if folder.is_dir() else target)
 

@@ -148,8 +148,9 @@ class ServiceReport:
     number, before: of the release that is live now, and of the one that was; 0 of none.
     machine: the new release's. attempts: of the probe.
     in_flight: connections to the old release that were open at the switch; of those, drained
-        ended by themselves, dropped were ended with their machine, and left go on, since Mizzen
-        did not start what serves them. left_running: old releases of that kind.
+        ended by themselves, dropped were ended with their machine, and left go on, since what
+        serves them does. left_running: old releases that Mizzen did not start, or that another
+        service leads to.
     """
 
     service: str

@@ -105,6 +105,14 @@ def test_a_tcp_probe_is_refused_where_qemu_accepts_for_the_machine(folders, targ
         resolve(folders, USER, probed, target)
 
 
+def test_a_machine_is_not_let_out_for_the_sake_of_a_udp_port(folders):
+    dns = Service("dns", (ServicePort(53, 53, Transport.UDP),), Probe(ProbeKind.NONE))
+    with pytest.raises(Failure, match=r"mizzen machines start --outward --publish"):
+        resolve(folders, USER, dns, "docker.io/library/dns")
+    assert resolve(folders, KERNEL, dns, "docker.io/library/dns").source
+    assert resolve(folders, USER, dns, "plain").machine == "plain"
+
+
 def test_a_folder_is_a_source_from_wherever_it_is_named(folders, tmp_path, monkeypatch):
     (tmp_path / "app").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -5,7 +5,8 @@ never touches a rule. Interfaces of machines are told by the beginning of their 
 
 Packets of a machine pass ``sender`` (they must be its own), ``published`` (destinations that lead
 elsewhere), then ``to_host`` or ``from_machine``. Where a rule says "accept", other tables on the
-same hook still have their say.
+same hook still have their say. What most packets match comes first; chains of NAT see the first
+packet of a connection only.
 """
 
 from __future__ import annotations
@@ -77,10 +78,9 @@ RULES = f"""\
 	}}
 
 	chain sender {{
-		ip daddr 127.0.0.0/8 drop
+		iifname . ether saddr . ip saddr @sources4 accept
 		ip6 saddr fe80::/10 meta l4proto != icmpv6 drop
 		ip6 saddr fe80::/10 icmpv6 type != {{ nd-neighbor-solicit, nd-neighbor-advert }} drop
-		iifname . ether saddr . ip saddr @sources4 accept
 		iifname . ether saddr . ip6 saddr @sources6 accept
 		ip6 saddr :: icmpv6 type nd-neighbor-solicit accept
 		drop
@@ -88,6 +88,7 @@ RULES = f"""\
 
 	chain arriving {{
 		type nat hook prerouting priority dstnat; policy accept;
+		iifname {_MACHINES} ip daddr 127.0.0.0/8 drop
 		fib daddr type local jump published
 	}}
 
@@ -125,12 +126,13 @@ RULES = f"""\
 
 	chain forward {{
 		type filter hook forward priority filter; policy accept;
+		ct state established,related accept
 		iifname {_MACHINES} goto from_machine
 		oifname {_MACHINES} goto to_machine
 	}}
 
 	chain from_machine {{
-		ct state vmap {{ established : accept, related : accept, invalid : drop }}
+		ct state invalid drop
 		ip saddr . ip daddr . meta l4proto . th dport @edges4 accept
 		ip6 saddr . ip6 daddr . meta l4proto . th dport @edges6 accept
 		iifname @outward ct status dnat accept
@@ -139,7 +141,6 @@ RULES = f"""\
 	}}
 
 	chain to_machine {{
-		ct state established,related accept
 		ct status dnat accept
 		drop
 	}}

@@ -117,13 +117,19 @@ async def _serve(server: Server, listener: socket.socket, options: Options) -> N
 async def _restore(server: Server, plane: Plane) -> None:
     """Put back what other software removes, as ``nft flush ruleset`` removes everybody's rules."""
     while True:
-        try:
-            await plane.removed()
-            await server.restore()
-            log.warning("the rules had been removed, and are there again")
-        except Failure as failure:
-            log.error("%s", failure)
+        await plane.removed()
+        while not await _restored(server):  # noqa: ASYNC110 - nothing tells when it can be done
             await asyncio.sleep(RESTORE_PAUSE)
+        log.warning("the rules had been removed, and are there again")
+
+
+async def _restored(server: Server) -> bool:
+    try:
+        await server.restore()
+    except Failure as failure:
+        log.error("%s", failure)
+        return False
+    return True
 
 
 async def _plane(*, user: bool) -> Plane:

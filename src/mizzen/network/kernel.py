@@ -54,6 +54,9 @@ class KernelPlane:
         self._nftables.run(f"table {plan.TABLE}", what)  # so that there is one to list
         listed = self._nftables.run(f"list table {plan.TABLE}", what)
         self._nftables.run(takeover.script(listed, everything), what)
+        # What it removed itself is no news; but somebody else may have been at it just now.
+        removal.discard(self._changes)
+        self._nftables.run(f"list chain {plan.TABLE} {plan.CHAINS[0]}", what)
         await self._interfaces.restore(everything.links)
         with _explained("cannot set right which connections there are"):
             await following.put_right(everything)
@@ -100,7 +103,7 @@ class KernelPlane:
 
     async def removed(self) -> None:
         """Wait until somebody else has removed the table, or may have."""
-        with _explained("cannot listen to the kernel's changes"):
+        with _explained("cannot hear of changes of the network's rules"):
             await removal.removed(self._changes)
 
     async def close(self) -> None:

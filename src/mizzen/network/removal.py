@@ -44,6 +44,17 @@ async def removed(connection: socket.socket) -> None:
             return
 
 
+def discard(connection: socket.socket) -> None:
+    """Take in what has been told so far, whatever it is."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            try:
+                connection.recv(_BUFFER)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+
+
 def tells_removal(packet: bytes) -> bool:
     """Return whether one of the messages in a packet says that the table has been removed."""
     return any(_is_removal(message) for message in netlink.messages(packet))

@@ -86,7 +86,9 @@ async def examine(
         _database(folders.database),
         _attach(),
         await _namespaces(),
-        network_finding(await network.look(folders), network.socket_path(folders)),
+        network_finding(
+            await network.look(folders), network.socket_path(folders), root=os.geteuid() == 0
+        ),
     ]
 
 
@@ -316,10 +318,11 @@ def attach(effective: int, scope: int) -> Finding:
     return Finding(item, Level.WARNING, fact, "run it with sudo")
 
 
-def network_finding(found: Status | Failure, path: Path) -> Finding:
+def network_finding(found: Status | Failure, path: Path, *, root: bool) -> Finding:
     """Say which carries published ports here: the kernel, or a relay on QEMU's user networking.
 
-    found: who answers at path, the network daemon's socket, or why nobody does.
+    found: who answers at path, the network daemon's socket, or why nobody does. root: whether this
+    user is root, for whom no relay is started.
     """
     item = "network"
     if isinstance(found, Status):
@@ -327,10 +330,13 @@ def network_finding(found: Status | Failure, path: Path) -> Finding:
             return Finding(item, Level.OK, f"in the kernel: a daemon answers at {path}")
         fact = f"QEMU's user networking: a daemon without root answers at {path}"
         return Finding(item, Level.OK, fact, KERNEL_NETWORK)
-    fact = "QEMU's user networking: no daemon runs, one without root is started when needed"
+    alone = "QEMU's user networking alone"
     if path.exists():  # there is one, or was
-        fact = f"QEMU's user networking alone: {found.why}"
-        return Finding(item, Level.WARNING, fact, found.fix or KERNEL_NETWORK)
+        return Finding(item, Level.WARNING, f"{alone}: {found.why}", found.fix or KERNEL_NETWORK)
+    if root:
+        fact = f"{alone}: no daemon runs, which services need"
+        return Finding(item, Level.WARNING, fact, KERNEL_NETWORK)
+    fact = "QEMU's user networking: no daemon runs, one without root is started when needed"
     return Finding(item, Level.OK, fact, KERNEL_NETWORK)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -108,3 +109,14 @@ def connect(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
         client.close()
         raise
     return client
+
+
+async def readable(connection: socket.socket) -> None:
+    """Wait until a socket can be read, or its other end has gone."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)

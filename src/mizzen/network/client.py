@@ -257,13 +257,7 @@ async def _send(
 
 async def _receive(connection: socket.socket) -> tuple[bytes, int | None]:
     """Return a message and its descriptor; empty if the daemon has gone."""
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    loop.add_reader(connection, readable.set)
-    try:
-        await readable.wait()
-    finally:
-        loop.remove_reader(connection)
+    await sockets.readable(connection)
     try:
         packet, descriptors, _, _ = socket.recv_fds(
             connection, protocol.MESSAGE_MAX, 1, socket.MSG_CMSG_CLOEXEC

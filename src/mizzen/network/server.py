@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mizzen.host import sockets
 from mizzen.model.errors import Failure
 
 from . import protocol
@@ -245,7 +246,7 @@ class Server:
         place.close()  # others may connect meanwhile
         self._drains += 1
         sending = asyncio.create_task(_send_all(connection, replies))
-        leaving = asyncio.create_task(_readable(connection))
+        leaving = asyncio.create_task(sockets.readable(connection))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -279,18 +280,8 @@ def _refusal(failure: Failure) -> protocol.Refused:
     return protocol.Refused(failure.what[:TEXT_MAX], failure.why[:TEXT_MAX], failure.fix[:TEXT_MAX])
 
 
-async def _readable(connection: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
-    loop.add_reader(connection, readable.set)
-    try:
-        await readable.wait()
-    finally:
-        loop.remove_reader(connection)
-
-
 async def _receive(connection: socket.socket) -> _Message:
-    await _readable(connection)
+    await sockets.readable(connection)
     packet, descriptors, flags, _ = socket.recv_fds(
         connection, protocol.MESSAGE_MAX, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
     )

@@ -155,15 +155,16 @@ def test_a_program_that_cannot_start_is_found(
 def test_it_says_which_network_is_in_use(tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     absent = Failure("cannot reach the network daemon", f"nobody answers at {path}", "start it")
-    none = doctor.network_finding(absent, path)
-    assert none.level is Level.OK
-    assert "no daemon runs" in none.fact
-    assert "sudo mizzen net daemon" in none.mend
+    for root, level in ((False, Level.OK), (True, Level.WARNING)):
+        none = doctor.network_finding(absent, path, root=root)
+        assert none.level is level
+        assert "no daemon runs" in none.fact
+        assert "sudo mizzen net daemon" in none.mend
     path.touch()
-    silent = doctor.network_finding(absent, path)
+    silent = doctor.network_finding(absent, path, root=False)
     assert (silent.level, silent.mend) == (Level.WARNING, "start it")
     for mode, said in (("kernel", "in the kernel"), ("user", "without root")):
-        found = doctor.network_finding(Status(mode, "1", 0, 0, 0, 0), path)
+        found = doctor.network_finding(Status(mode, "1", 0, 0, 0, 0), path, root=True)
         assert found.level is Level.OK
         assert said in found.fact
         assert str(path) in found.fact

@@ -107,8 +107,10 @@ def test_a_tcp_probe_is_refused_where_qemu_accepts_for_the_machine(folders, targ
 
 def test_a_machine_is_not_let_out_for_the_sake_of_a_udp_port(folders):
     dns = Service("dns", (ServicePort(53, 53, Transport.UDP),), Probe(ProbeKind.NONE))
-    with pytest.raises(Failure, match=r"mizzen machines start --outward --publish"):
+    with pytest.raises(Failure, match=r"give --outward"):
         resolve(folders, USER, dns, "docker.io/library/dns")
+    outward = dataclasses.replace(dns, outward=True)
+    assert resolve(folders, USER, outward, "docker.io/library/dns").source
     assert resolve(folders, KERNEL, dns, "docker.io/library/dns").source
     assert resolve(folders, USER, dns, "plain").machine == "plain"
 

@@ -1,7 +1,9 @@
 """Ports of the host that lead to machines, tried from everywhere."""
 
+import socket
+
 import pytest
-from netns import GLANCE, Namespace, ask, dial, say
+from netns import GLANCE, PATIENCE, Namespace, ask, dial, say
 from netplane import BOTH, GATEWAY, HOST, OTHER, OUTSIDE, Network, forwards
 
 from mizzen.model.errors import Failure
@@ -106,6 +108,28 @@ def test_a_udp_flow_follows_a_switch_with_its_next_packet(
             link = next(link for link in web.parts.links if link.machine == name)
             web.publish("web", *forwards(link, 53, 80, transport=Transport.UDP))
             assert say(client).startswith(f"{name} ")
+
+
+@BOTH
+def test_an_answer_that_comes_late_does_not_hold_a_udp_flow_back(web: Network, v: int) -> None:
+    one, two = web.parts.links
+    web.publish("web", *forwards(one, 90, 90, transport=Transport.UDP))
+    with (
+        web.outside.socket(HOST[v], socket.SOCK_DGRAM) as client,
+        web.machines["one"].socket(HOST[v], socket.SOCK_DGRAM) as old,
+        web.machines["two"].socket(HOST[v], socket.SOCK_DGRAM) as new,
+    ):
+        for server, link in ((old, one), (new, two)):
+            server.bind((link.addresses[v], 90))
+            server.settimeout(PATIENCE)
+        client.connect((HOST[v], 90))
+        client.send(b"before")
+        asked, who = old.recvfrom(100)
+        assert asked == b"before"
+        web.publish("web", *forwards(two, 90, 90, transport=Transport.UDP))
+        old.sendto(b"late", who)
+        client.send(b"after")
+        assert new.recvfrom(100)[0] == b"after"
 
 
 @BOTH

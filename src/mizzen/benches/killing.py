@@ -66,13 +66,10 @@ class Ledger(Network):
         self,
         publications: Sequence[Publication],
         expect: Mapping[str, Publication | None] | None = None,
-        *,
-        count: bool = False,
-    ) -> dict[str, int]:
+    ) -> None:
         """Set publications."""
-        found = await super().publish(publications, expect, count=count)
+        await super().publish(publications, expect)
         self.published.update({one.name: one for one in publications})
-        return found
 
 
 @dataclass(slots=True)

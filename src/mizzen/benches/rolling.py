@@ -49,14 +49,11 @@ class WatchedNetwork(Network):
         self,
         publications: Sequence[Publication],
         expect: Mapping[str, Publication | None] | None = None,
-        *,
-        count: bool = False,
-    ) -> dict[str, int]:
+    ) -> None:
         """Set publications, and remember."""
         begun = time.monotonic()
-        found = await super().publish(publications, expect, count=count)
+        await super().publish(publications, expect)
         self.switches.append((begun, time.monotonic()))
-        return found
 
 
 @dataclass(slots=True)

@@ -75,11 +75,6 @@ class Forward:
         """4 or 6."""
         return ip_address(self.target).version
 
-    @property
-    def endpoint(self) -> str:
-        """ADDRESS:PORT that it leads to; an IPv6 address stands in brackets."""
-        return endpoint(self.target, self.target_port)
-
     def __str__(self) -> str:
         return f"{endpoint(self.address, self.port)}/{self.transport}".removeprefix(":")
 

@@ -98,12 +98,10 @@ class Network:
         self,
         publications: Sequence[Publication],
         expect: Mapping[str, Publication | None] | None = None,
-        *,
-        count: bool = False,
-    ) -> dict[str, int]:
-        """Set publications at one instant; see ``protocol.Publish`` and ``protocol.Published``."""
-        request = protocol.Publish(tuple(publications), dict(expect or {}), count)
-        return (await self._ask(request, protocol.Published)).open
+    ) -> None:
+        """Set publications at one instant; see ``protocol.Publish``."""
+        request = protocol.Publish(tuple(publications), dict(expect or {}))
+        await self._ask(request, protocol.Done)
 
     async def unpublish(self, *names: str) -> None:
         """Remove publications, those that are there."""

@@ -102,9 +102,8 @@ class Keeper:
                 return await self._open_link(request, namespace)
             case protocol.CloseLink(machine):
                 await self._close_link(machine)
-            case protocol.Publish(publications, expect, count):
-                old = await self._publish(publications, expect)
-                return protocol.Published(await self._open(old) if count else {}), None
+            case protocol.Publish(publications, expect):
+                await self._publish(publications, expect)
             case protocol.Unpublish(names):
                 await self._unpublish(names)
             case protocol.AllowEdge(edge):
@@ -256,13 +255,12 @@ class Keeper:
         self,
         publications: Sequence[Publication],
         expect: Mapping[str, Publication | None],
-    ) -> tuple[Publication, ...]:
-        """Return what was there before of those that changed."""
+    ) -> None:
         wanted = checks.check_publications(publications)
         state = self._state
         changed = tuple(one for one in wanted if state.publications.get(one.name) != one)
         if not changed:
-            return ()
+            return
         for name, publication in expect.items():
             meant = checks.canonical(publication) if publication is not None else None
             if state.publications.get(name) != meant:
@@ -282,16 +280,6 @@ class Keeper:
             Parts(publications=changed),
             lambda: store.save_publications(self._connection, changed),
         )
-        return old
-
-    async def _open(self, publications: Iterable[Publication]) -> dict[str, int]:
-        """Return how many connections are open to where each of these leads, or led."""
-        found = {}
-        for publication in publications:
-            targets = {one.endpoint for one in publication.forwards}
-            async for seen in self._plane.drain(tuple(sorted(targets)), 0):
-                found[publication.name] = seen.open
-        return found
 
     async def _check_forwards(self, publication: Publication) -> None:
         """Raise Failure for targets that are no machine's, and ports that a process has."""

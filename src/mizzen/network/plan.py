@@ -7,6 +7,10 @@ Packets of a machine pass ``sender`` (they must be its own), ``published`` (dest
 elsewhere), then ``to_host`` or ``from_machine``. Where a rule says "accept", other tables on the
 same hook still have their say. What most packets match comes first; chains of NAT see the first
 packet of a connection only.
+
+A machine's own ports are not kept on the way out: an answer that comes after its flow was
+forgotten, because a publication leads elsewhere now, would else begin a flow from the published
+port, and what the client sends there would go on to where it went before.
 """
 
 from __future__ import annotations
@@ -106,9 +110,14 @@ RULES = f"""\
 
 	chain leaving {{
 		type nat hook postrouting priority srcnat; policy accept;
-		iifname {_MACHINES} oifname != {_MACHINES} masquerade
+		iifname {_MACHINES} oifname != {_MACHINES} goto outward_bound
 		iifname . oifname @selves masquerade
 		oifname {_MACHINES} ip saddr 127.0.0.0/8 masquerade
+	}}
+
+	chain outward_bound {{
+		meta l4proto {{ tcp, udp }} masquerade to :32768-60999 fully-random
+		masquerade
 	}}
 
 	chain input {{

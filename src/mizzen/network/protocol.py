@@ -90,17 +90,15 @@ class ListLinks(Request, frozen=True, tag="link.list"):
 
 
 class Publish(Request, frozen=True, tag="publication.set"):
-    """Set publications, all at one instant, over those of the same names. Reply: ``Published``.
+    """Set publications, all at one instant, over those of the same names. Reply: ``Done``.
 
     New connections follow at once, TCP connections that are open stay where they are, and the
     next packet of any UDP flow goes to the new target.
     expect: refuse unless these publications, by name, are so at present (None: not there).
-    count: whether the reply tells how many connections were open at that instant.
     """
 
     publications: tuple[Publication, ...]
     expect: dict[str, Publication | None] = {}
-    count: bool = False
 
 
 class Unpublish(Request, frozen=True, tag="publication.remove"):
@@ -186,16 +184,6 @@ class Done(Reply, frozen=True, tag="done"):
     """It is so now, and stays so after a crash."""
 
 
-class Published(Reply, frozen=True, tag="published"):
-    """It is so now, and stays so after a crash.
-
-    open: of each publication that led elsewhere before, by name, how many TCP connections to there
-        were open right after; empty where nobody asked, or where it was so already.
-    """
-
-    open: dict[str, int]
-
-
 class Status(Reply, frozen=True, tag="status"):
     """Who answers.
 
@@ -256,17 +244,7 @@ class Draining(Reply, frozen=True, tag="flows"):
 
 
 AnyReply = (
-    Refused
-    | Done
-    | Published
-    | Status
-    | Leased
-    | Leases
-    | Opened
-    | Links
-    | Publications
-    | Edges
-    | Draining
+    Refused | Done | Status | Leased | Leases | Opened | Links | Publications | Edges | Draining
 )
 
 _call = msgspec.json.Decoder(Call)

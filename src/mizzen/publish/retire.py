@@ -32,20 +32,15 @@ class Retired:
     retire_seconds: float = 0.0
 
 
-async def retire(
-    means: Means, service: Service, old: list[Release], seconds: float, in_flight: int = 0
-) -> Retired:
+async def retire(means: Means, service: Service, old: list[Release], seconds: float) -> Retired:
     """Drain and stop releases of one service, which nobody new reaches.
 
-    seconds: until their connections are given up. in_flight: connections that were open at the
-    switch, as far as that is known: short ones are over before they are waited for.
-    Raises Failure.
+    seconds: until their connections are given up. Raises Failure.
     """
     if not old:
         return Retired()
     begun = time.monotonic()
-    first, still_open = await _drain(means, service, old, seconds)
-    in_flight = max(in_flight, first)
+    in_flight, still_open = await _drain(means, service, old, seconds)
     drained_at = time.monotonic()
     published = await publications(means)
     running = [release for release in old if not _may_stop(release, published)]
@@ -99,12 +94,12 @@ async def _drain(
 
 
 async def retire_all(
-    means: Means, parts: list[tuple[Service, list[Release], float, int]]
+    means: Means, parts: list[tuple[Service, list[Release], float]]
 ) -> list[Retired]:
     """Do ``retire`` for several services at the same time, and return what each came to."""
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(retire(means, service, old, seconds, in_flight))
-            for service, old, seconds, in_flight in parts
+            group.create_task(retire(means, service, old, seconds))
+            for service, old, seconds in parts
         ]
     return [task.result() for task in tasks]

@@ -46,7 +46,6 @@ class _Part:
     live: Release | None = None
     old: list[Release] = field(default_factory=list)
     attempts: int = 0
-    in_flight: int = 0
     start: float = 0.0
     probe: float = 0.0
 
@@ -97,8 +96,7 @@ async def roll_out(means: Means, wanted: Sequence[tuple[Service, Release]]) -> R
         if interrupted:
             raise asyncio.CancelledError
         retired = await retire_all(
-            means,
-            [(part.service, part.old, part.service.drain, part.in_flight) for part in parts],
+            means, [(part.service, part.old, part.service.drain) for part in parts]
         )
         store.conclude(means.connection, [part.service.name for part in parts])
     except BaseException:
@@ -199,13 +197,10 @@ async def _switch(means: Means, parts: list[_Part]) -> bool:
     means.report(task)
     new = [routes.publication(part.service, part.release) for part in parts]
     expect = {part.service.name: part.published for part in parts}
-    switching = asyncio.create_task(means.network.publish(new, expect, count=True))
+    switching = asyncio.create_task(means.network.publish(new, expect))
     interrupted = await _waited(switching)
     if (error := switching.exception()) is not None:
         await _check_switched(means, new, error)
-    else:
-        for part in parts:
-            part.in_flight = switching.result().get(part.service.name, 0)
     try:
         _record_switch(means, parts)
     except Exception as unknown:
@@ -224,7 +219,7 @@ def _record_switch(means: Means, parts: list[_Part]) -> None:
                 store.save_release(connection, release)
 
 
-async def _waited(task: asyncio.Task[dict[str, int]]) -> bool:
+async def _waited(task: asyncio.Task[None]) -> bool:
     """Wait for a task to its end; return whether this one was cancelled meanwhile."""
     interrupted = False
     while not task.done():

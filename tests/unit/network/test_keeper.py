@@ -175,19 +175,6 @@ def test_publications_switch_at_one_instant(tmp_path: Path) -> None:
     scenario(tmp_path, act)
 
 
-def test_a_switch_tells_the_connections_it_leaves_behind_if_asked(tmp_path: Path) -> None:
-    async def act(one: Running) -> None:
-        first, second = [await linked(one, name) for name in ("a", "b")]
-        one.plane.count(3)
-        assert await one.network.publish([web(first.addresses[0])], count=True) == {}
-        moved = web(second.addresses[0])
-        assert await one.network.publish([moved], count=True) == {"web": 3}
-        assert await one.network.publish([moved], count=True) == {}
-        assert await one.network.publish([web(first.addresses[0])]) == {}
-
-    scenario(tmp_path, act)
-
-
 def test_expectations_that_do_not_hold_change_nothing(tmp_path: Path) -> None:
     async def act(one: Running) -> None:
         await linked(one, "a")

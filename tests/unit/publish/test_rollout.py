@@ -325,7 +325,7 @@ def test_an_answer_that_is_missing_is_looked_for_in_what_is_published(tmp_path, 
         await roll_out(at.means, [(service(), release("200"))])
         publish = at.means.network.publish
 
-        async def lost(wanted, expect=None, *, count=False):
+        async def lost(wanted, expect=None):
             await publish(wanted, expect)
             raise Failure("cannot reach the network daemon", "it has not answered", "look at it")
 
@@ -343,7 +343,7 @@ def test_where_nobody_can_tell_the_next_command_decides(tmp_path, monkeypatch):
         network = at.means.network
         publish = network.publish
 
-        async def lost(wanted, expect=None, *, count=False):
+        async def lost(wanted, expect=None):
             await publish(wanted, expect)
             monkeypatch.setattr(network, "publications", gone)
             raise Failure("cannot reach the network daemon", "it has not answered", "look at it")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -41,7 +42,32 @@ def seen(
 
 @BOTH
 def test_nothing_open_is_told_at_once(web: Network, v: int) -> None:
-    assert seen(web, web.parts.links[0].addresses[v]) == [Draining(0, done=True)]
+    told = seen(web, web.parts.links[0].addresses[v])
+    assert told == [Draining(0, done=False), Draining(0, done=True)]
+
+
+def test_a_connection_that_was_being_made_at_the_switch_is_waited_for(
+    web: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes into the table behind the look."""
+    look = draining._Table.look
+    clients: list[socket.socket] = []
+
+    async def behind(table: draining._Table) -> None:
+        await look(table)
+        client = dial(web.outside, HOST[0], 8081)
+        assert client is not None
+        clients.append(client)
+
+    monkeypatch.setattr(draining._Table, "look", behind)
+
+    def end(report: Draining) -> None:
+        if report.open:
+            clients[0].close()
+
+    told = seen(web, web.parts.links[0].addresses[0], then=end)
+    assert [report.open for report in told] == [0, 1, 0]
+    assert len(clients) == 1
 
 
 @BOTH

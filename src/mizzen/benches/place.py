@@ -65,7 +65,6 @@ http {{
 CLIENT_SYSCTLS = {
     "net/ipv4/ip_local_port_range": "1024 65535",
     "net/ipv4/tcp_tw_reuse": "1",
-    "net/ipv4/tcp_tw_reuse_delay": "1",
 }
 """Of who begins connections, who would soon wait for one of 28,000 ports that rest a minute."""
 

@@ -26,6 +26,10 @@ from .protocol import Draining
 PACE = 0.1
 """Seconds between two reports at least."""
 
+SETTLE = 0.1
+"""Seconds that events are taken in at least before targets count as drained: a connection that was
+being made at the time of a switch comes into the table after it, and perhaps behind the look."""
+
 LOOK_AGAIN = 5.0
 """Seconds until the whole table is asked again: an entry that was made while nobody listened for
 events never tells any."""
@@ -230,9 +234,10 @@ async def drain(targets: Sequence[str], seconds: float) -> AsyncIterator[Drainin
     try:
         with events(program(addresses)) as connection:
             await table.look()  # after the events were asked for, so that none is missed
+            settled = clock() + SETTLE
             while True:
                 now, number = clock(), len(table.open)
-                done = not number or now >= deadline
+                done = (not number and now >= settled) or now >= deadline
                 if done or (number != told and now >= spoke + PACE):
                     yield Draining(number, done)
                     if done:
@@ -243,6 +248,7 @@ async def drain(targets: Sequence[str], seconds: float) -> AsyncIterator[Drainin
                     looked = clock()
                 else:
                     report = deadline if number == told else spoke + PACE
-                    await table.follow(connection, min(deadline, looked + LOOK_AGAIN, report))
+                    until = min(deadline, looked + LOOK_AGAIN, report)
+                    await table.follow(connection, until if number else min(until, settled))
     except OSError as error:
         raise Failure("cannot watch connections end", str(error), "run: mizzen doctor") from error

@@ -84,7 +84,9 @@ def decode(body: bytes) -> Flow | None:
     if original is None or reply is None:
         return None
     state = attributes(attributes(held.get(_PROTOINFO, b"")).get(_TCP, b"")).get(_TCP_STATE, b"")
-    identity = body[:_GENERIC] + nested(TUPLE_ORIGINAL, held[TUPLE_ORIGINAL])
+    # By the reply, which tells where it leads. A client's port that is used again makes an entry
+    # that has the same original and, in the same place of the kernel's memory, the same id.
+    identity = body[:_GENERIC] + nested(TUPLE_REPLY, held[TUPLE_REPLY])
     for kind in (_ID, _ZONE):
         if kind in held:
             identity += attribute(kind, held[kind])

@@ -67,10 +67,11 @@ def test_what_was_translated_is_told_by_the_status() -> None:
     ]
 
 
-def test_an_entry_is_named_by_its_way_and_its_number() -> None:
+def test_an_entry_is_named_by_where_it_leads_and_its_number() -> None:
+    """Its original and its number may be another's, made of a client's port that is used again."""
     one, other = Way("10.0.0.1", 1, "10.0.0.2", 2, 6), Way("10.0.0.1", 3, "10.0.0.2", 2, 6)
     first, again = (decode(entry(one, one, 0, state)) for state in (3, 7))
-    third = decode(entry(other, one, 0, 3))
+    third = decode(entry(one, other, 0, 3))
     assert first is not None
     assert again is not None
     assert third is not None

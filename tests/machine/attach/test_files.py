@@ -15,9 +15,9 @@ pytestmark = pytest.mark.machine
 @pytest.fixture
 def folder(guest):
     """A folder in the guest."""
-    guest.console.run("mkdir -p /root/files")
-    yield "/root/files"
-    guest.console.run("rm -rf /root/files")
+    guest.console.run("mkdir -p /files")
+    yield "/files"
+    guest.console.run("rm -rf /files")
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from . import debian, websocket
 from .flows import UdpServer
 
 WHAT = "cannot set up the benchmark's network"
-CLIENT = "192.0.2.2"
 HOST = "192.0.2.1"
 PREFIX = "10.70.0.0/16"
 PAGE, ECHO = 80, 9000

@@ -13,6 +13,7 @@ from mizzen.model.errors import Failure
 from mizzen.model.network import Lease, Link, Publication
 from mizzen.model.progress import Report
 from mizzen.model.service import Release, ReleaseState
+from mizzen.network.protocol import MACHINE_TAG
 from mizzen.publish import routes
 from mizzen.publish.retire import GRACE
 from mizzen.publish.settle import settle
@@ -24,9 +25,6 @@ from .publish import Setting, setting
 
 KEPT_FOR = 24 * 3600.0
 """Seconds that a release which failed is kept for debugging."""
-
-TAG = "machine:"
-"""What tags of machines' leases begin with; other tags are users' own."""
 
 IN_USE = {
     ReleaseState.STARTING: "it is being rolled out",
@@ -160,8 +158,8 @@ def _links(facts: Facts, held: Mapping[str, str]) -> Iterable[tuple[bool, Item]]
 def _leases(facts: Facts, held: Mapping[str, str], gone: set[str]) -> Iterable[tuple[bool, Item]]:
     tags: dict[str, list[str]] = {}
     for lease in facts.leases:
-        if lease.tag.startswith(TAG):
-            tags.setdefault(lease.tag.removeprefix(TAG), []).append(lease.address)
+        if lease.tag.startswith(MACHINE_TAG):
+            tags.setdefault(lease.tag.removeprefix(MACHINE_TAG), []).append(lease.address)
     others = len(facts.leases) - sum(map(len, tags.values()))
     if others:
         yield False, Item(Kind.ADDRESSES, f"{others} others", "they were requested by hand")
@@ -217,4 +215,4 @@ async def _free(at: Setting, item: Item) -> None:
             if item.kind is Kind.LINK:
                 await network.close_link(item.name)
             else:
-                await network.release_address(TAG + item.name)
+                await network.release_address(MACHINE_TAG + item.name)

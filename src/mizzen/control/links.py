@@ -11,11 +11,12 @@ from mizzen.machines.protocol import Connected
 from mizzen.model.errors import Failure, UsageError
 from mizzen.model.machine import MachineNetwork
 from mizzen.network.client import Network
+from mizzen.network.protocol import MACHINE_TAG
 
 
 def tag(machine: str) -> str:
     """Return what a machine's leases are tagged with."""
-    return f"machine:{machine}"
+    return MACHINE_TAG + machine
 
 
 def check_prefixes(what: str, prefixes: Sequence[str]) -> None:

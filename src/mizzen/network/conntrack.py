@@ -20,9 +20,6 @@ from mizzen.model.network import Transport
 from . import netlink
 from .netlink import attribute, attributes, find, nested
 
-FAMILY = 12
-"""NETLINK_NETFILTER."""
-
 TUPLE_ORIGINAL, TUPLE_REPLY = 1, 2
 TUPLE_IP, TUPLE_PROTO = 1, 2
 SOURCE4, DESTINATION4, SOURCE6, DESTINATION6 = 1, 2, 3, 4
@@ -36,7 +33,7 @@ PROTOCOLS = {Transport.TCP: IPPROTO_TCP, Transport.UDP: IPPROTO_UDP}
 _STATUS, _PROTOINFO, _ID, _ZONE, _FILTER = 3, 4, 12, 18, 25
 _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _BY_SOURCE, _BY_PROTOCOL, _BY_PORT = 1 << 0, 1 << 3, 1 << 5
-_SOURCE_TRANSLATED, _DESTINATION_TRANSLATED = 1 << 4, 1 << 5
+_DESTINATION_TRANSLATED = 1 << 5
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
 _TCP, _TCP_STATE = 1, 1
 _GENERIC = 4  # bytes of struct nfgenmsg
@@ -70,11 +67,6 @@ class Flow(NamedTuple):
     def published(self) -> bool:
         """Whether it was led to another destination than it asked for."""
         return bool(self.status & _DESTINATION_TRANSLATED)
-
-    @property
-    def untouched(self) -> bool:
-        """Whether neither of its ends was translated."""
-        return not self.status & (_SOURCE_TRANSLATED | _DESTINATION_TRANSLATED)
 
 
 def decode(body: bytes) -> Flow | None:
@@ -112,7 +104,7 @@ async def flows(
     body = _generic(version) + _filter(version, source, answering, protocol, port)
     senders = {ip_address(address).packed for address in sources}
     answerer = ip_address(answering).packed if answering else b""
-    async for entry in netlink.dump(FAMILY, GET, body):
+    async for entry in netlink.dump(netlink.NETFILTER, GET, body):
         # Told apart before it is taken apart: there may be very many.
         if senders and _sender(entry, TUPLE_ORIGINAL) not in senders:
             continue
@@ -129,7 +121,7 @@ async def flows(
 
 async def delete(unwanted: Iterable[Flow]) -> None:
     """Remove entries, those that are still there. Raises OSError."""
-    with netlink.connect(FAMILY) as connection:
+    with netlink.connect(netlink.NETFILTER) as connection:
         for flow in unwanted:
             try:
                 await netlink.ask(connection, DELETE, flow.identity)

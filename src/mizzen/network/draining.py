@@ -50,8 +50,6 @@ _CHANGES = (2, 3)
 # NFNLGRP_CONNTRACK_EXP_NEW, of which there are hardly any: to hold DESTROY costs a tenth of the
 # connections that a host can make.
 _QUIET = 4
-_ADD_MEMBERSHIP = 1
-_SOL_NETLINK = 270
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _RECEIVE_BUFFER = 4 << 20
 _ATTRIBUTES = 20  # of a message: behind its header and struct nfgenmsg
@@ -147,14 +145,14 @@ def _compare(addresses: Sequence[bytes]) -> list[bytes]:
 @contextlib.contextmanager
 def events(filtered: bytes, groups: Sequence[int] = _CHANGES) -> Iterator[socket.socket]:
     """Yield a socket that events of the table come to, those that a filter passes."""
-    with netlink.connect(conntrack.FAMILY) as connection:
+    with netlink.connect(netlink.NETFILTER) as connection:
         code = ctypes.create_string_buffer(filtered)
         count = len(filtered) // len(NOTHING)
         described = struct.pack("@HP", count, ctypes.addressof(code))
         connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
         connection.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         for group in groups:
-            connection.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+            netlink.join(connection, group)
         yield connection
 
 

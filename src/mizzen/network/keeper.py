@@ -21,6 +21,7 @@ from mizzen.store.database import transaction
 from . import checks, protocol
 from .addresses import Addresses, read_prefix, shortened
 from .plane import Parts, Plane
+from .protocol import MACHINE_TAG
 from .state import State, edge_order
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,6 @@ LINK_TIME = 10.0
 
 PAGE_BYTES = protocol.MESSAGE_MAX - (4 << 10)
 """Of entries in one reply that lists, which leaves room for what is around them."""
-
-MACHINE_TAG = "machine:"
-"""What the tag of a machine's leases begins with; its name follows."""
 
 ValueT = TypeVar("ValueT")
 

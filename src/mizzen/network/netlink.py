@@ -15,6 +15,10 @@ from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address
 from typing import NamedTuple
 
+NETFILTER = 12
+"""The family of conntrack and nftables."""
+
+_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _ERROR = 2
@@ -90,6 +94,11 @@ def connect(family: int) -> socket.socket:
     netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, family)
     netlink.bind((0, 0))
     return netlink
+
+
+def join(netlink: socket.socket, group: int) -> None:
+    """Have a socket told what a group is told. Raises OSError."""
+    netlink.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
 
 async def dump(family: int, kind: int, body: bytes) -> AsyncIterator[bytes]:

@@ -24,6 +24,9 @@ PAGE_MAX = 500
 FORWARDS_MAX = 256
 """Forwards in one request."""
 
+MACHINE_TAG = "machine:"
+"""What the tag of a machine's leases begins with; its name follows."""
+
 TIME_MAX = 20.0
 """Seconds that any request but ``Drain`` may take."""
 

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 
 from . import netlink
 
-_FAMILY, _GROUP = 12, 7  # NETLINK_NETFILTER, NFNLGRP_NFTABLES
+_GROUP = 7  # NFNLGRP_NFTABLES
 _DELETED = 10 << 8 | 2  # NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE
 _INET, _GENERIC = 1, 4  # NFPROTO_INET, bytes of struct nfgenmsg
 _NAME = 1  # NFTA_TABLE_NAME
-_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _BUFFER = 1 << 16
 _TABLE = b"mizzen\0"
 
@@ -25,8 +24,8 @@ _TABLE = b"mizzen\0"
 @contextlib.contextmanager
 def watching() -> Iterator[socket.socket]:
     """Yield a socket that is told of every change of nftables. Raises OSError."""
-    with netlink.connect(_FAMILY) as connection:
-        connection.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP)
+    with netlink.connect(netlink.NETFILTER) as connection:
+        netlink.join(connection, _GROUP)
         yield connection
 
 

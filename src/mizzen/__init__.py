@@ -1,12 +1,17 @@
 """Run services in very small virtual machines, and step into one when it fails.
 
 ``attach`` enters a running guest from a program; see docs/python.md. ``inspect`` looks at one, or
-at a dump file, without entering it; see docs/inspect.md.
+at a dump file, without entering it; see docs/inspect.md. ``pipeline`` marks a function that says
+what is deployed; see docs/pipelines.md.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from mizzen.engine.pipeline import pipeline
+from mizzen.engine.policy import Level, Pool, Retry, policy
+from mizzen.engine.terms import Term, gather
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -14,6 +19,18 @@ if TYPE_CHECKING:
 
     from mizzen.control.guests import Guest
     from mizzen.introspection.inspection import Inspection
+
+__all__ = [
+    "Level",
+    "Pool",
+    "Retry",
+    "Term",
+    "attach",
+    "gather",
+    "inspect",
+    "pipeline",
+    "policy",
+]
 
 __version__ = "0.1.0"
 

@@ -60,6 +60,46 @@ MIGRATIONS = (
         since REAL NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE job (
+        id INTEGER PRIMARY KEY,
+        pipeline TEXT NOT NULL,
+        operation TEXT NOT NULL,
+        key TEXT NOT NULL,             -- what its outcome is remembered under
+        digest TEXT NOT NULL,          -- of the operation's inputs
+        label TEXT NOT NULL,
+        level INTEGER NOT NULL,
+        state TEXT NOT NULL,           -- model.job.JobState
+        confirmed INTEGER NOT NULL,
+        created REAL NOT NULL,
+        started REAL,
+        ended REAL,
+        attempts INTEGER NOT NULL,
+        error TEXT NOT NULL            -- JSON array of what, why, fix; "" of none
+    ) STRICT;
+    CREATE INDEX job_of ON job (operation, key, id);
+    CREATE INDEX job_state ON job (state, id);
+    CREATE TABLE job_line (            -- their logs
+        job INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        at REAL NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (job, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE outcome (             -- what operations have come to
+        operation TEXT NOT NULL,
+        key TEXT NOT NULL,             -- a build's digest, or what a publication sets
+        pipeline TEXT NOT NULL,
+        digest TEXT NOT NULL,          -- of the inputs that gave the value; "" while there is none
+        value BLOB,                    -- JSON
+        at REAL NOT NULL,
+        sure INTEGER NOT NULL,         -- 0 while another value is being set, or setting it failed
+        failed_digest TEXT NOT NULL,   -- of the inputs that failed last; "" of none
+        error TEXT NOT NULL,           -- why; JSON as job.error
+        job INTEGER NOT NULL,          -- the last that changed this
+        PRIMARY KEY (operation, key)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 """Scripts, in order; ``PRAGMA user_version`` counts those already applied. Append only."""
 

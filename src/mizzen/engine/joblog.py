@@ -1,0 +1,85 @@
+"""Logs of jobs: lines are collected and written a few times a second, and at a job's end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from dataclasses import dataclass
+
+from mizzen.model.job import JobLine
+from mizzen.store import jobs as store
+from mizzen.store.database import transaction
+
+from .job import Clock
+
+DELAY = 0.2
+"""Seconds that a line waits for others to be written with."""
+
+LINES_MAX = 20_000
+"""Lines that a job's log has at most."""
+
+LINE_MAX = 4096
+"""Characters of a line."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A log that is being written. number: of the next line."""
+
+    number: int
+
+
+class JobLogs:
+    """Writes jobs' logs, and tells whoever follows them."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._open: dict[int, _Open] = {}
+        self._lines: list[tuple[int, JobLine]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._written = asyncio.Event()
+
+    def write(self, job: int, text: str) -> None:
+        """Add a line, or several that newlines part."""
+        log = self._open.get(job)
+        if log is None:
+            log = self._open[job] = _Open(store.count_lines(self._connection, job))
+        for part in text.splitlines() or [""]:
+            if log.number > LINES_MAX:
+                return
+            line = part[:LINE_MAX] if log.number < LINES_MAX else "(the rest is left out)"
+            self._lines.append((job, JobLine(log.number, self._clock.time(), line)))
+            log.number += 1
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(DELAY, self._flush)
+
+    def flush(self) -> None:
+        """Write what is collected; inside or outside of a transaction. Raises sqlite3.Error."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        if self._connection.in_transaction:
+            store.write_lines(self._connection, lines)
+        else:
+            with transaction(self._connection):
+                store.write_lines(self._connection, lines)
+        written, self._written = self._written, asyncio.Event()
+        written.set()
+
+    def close(self, job: int) -> None:
+        """Forget a log that gets no more lines."""
+        self._open.pop(job, None)
+
+    async def more(self) -> None:
+        """Wait until something more is written."""
+        await self._written.wait()
+
+    def _flush(self) -> None:
+        self._timer = None
+        with contextlib.suppress(sqlite3.Error):  # a full disk: the job's end tells of it
+            self.flush()

@@ -115,7 +115,8 @@ class Engine:
         what = f"cannot start job {job}"
         active = self._active(what, job)
         with transaction(self.connection):
-            jobs.confirm(self.connection, job)
+            if not jobs.confirm(self.connection, job):
+                raise self._not_so(what, job)
         active.confirmed.set()
 
     def cancel(self, job: int) -> None:
@@ -182,9 +183,12 @@ class Engine:
     def _active(self, what: str, job: int) -> Active:
         if job in self.active:
             return self.active[job]
+        raise self._not_so(what, job)
+
+    def _not_so(self, what: str, job: int) -> Failure:
         record = jobs.find(self.connection, job)
         why = f"it is {record.state}" if record is not None else "there is none of that number"
-        raise Failure(what, why, "see: mizzen jobs list")
+        return Failure(what, why, "see: mizzen jobs list")
 
     def _wake(self) -> None:
         if not self._woken:

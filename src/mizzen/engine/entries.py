@@ -128,14 +128,18 @@ class Made(Entry):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._checked = False  # whether what is remembered is true of the world
+        self._asked = False  # whether somebody wants it done in any case
 
     async def _make(self) -> None:
         while True:
             task = self.task
             known = outcomes.find(self.engine.connection, task.operation.id, task.key)
             state = await self._recall(task, known) if known is not None else None
+            if state is None and not self._asked:
+                state = self._interrupted(task)
+            self._asked = False
             if state is None:
-                state = self._interrupted(task) or await self._do(task)
+                state = await self._do(task)
             if task.digest != self.task.digest:
                 continue  # something else is wanted meanwhile
             self.show(state)
@@ -147,6 +151,7 @@ class Made(Entry):
     def rebuild(self) -> None:
         """Do it again; what is under way already is."""
         if not self._performing:
+            self._asked = True
             self._doubt(self.task)
             self._restart()
 

@@ -75,7 +75,7 @@ MIGRATIONS = (
         started REAL,
         ended REAL,
         attempts INTEGER NOT NULL,
-        error TEXT NOT NULL            -- JSON array of what, why, fix; "" of none
+        error TEXT NOT NULL            -- JSON array of what, why and fix, or ""
     ) STRICT;
     CREATE INDEX job_of ON job (operation, key, id);
     CREATE INDEX job_state ON job (state, id);
@@ -90,12 +90,12 @@ MIGRATIONS = (
         operation TEXT NOT NULL,
         key TEXT NOT NULL,             -- a build's digest, or what a publication sets
         pipeline TEXT NOT NULL,
-        digest TEXT NOT NULL,          -- of the inputs that gave the value; "" while there is none
+        digest TEXT NOT NULL,          -- of the inputs that gave the value, or ""
         value BLOB,                    -- JSON
         at REAL NOT NULL,
         sure INTEGER NOT NULL,         -- 0 while another value is being set, or setting it failed
-        failed_digest TEXT NOT NULL,   -- of the inputs that failed last; "" of none
-        error TEXT NOT NULL,           -- why; JSON as job.error
+        failed_digest TEXT NOT NULL,   -- of the inputs that failed last, or ""
+        error TEXT NOT NULL,           -- why, as job.error
         job INTEGER NOT NULL,          -- the last that changed this
         PRIMARY KEY (operation, key)
     ) STRICT, WITHOUT ROWID;

@@ -54,11 +54,12 @@ def open_job(connection: sqlite3.Connection, wanted: JobRecord) -> JobRecord:
     return replace(wanted, id=int(made.lastrowid or 0))
 
 
-def confirm(connection: sqlite3.Connection, job: int) -> None:
-    """Write that somebody has released a job."""
-    connection.execute(
+def confirm(connection: sqlite3.Connection, job: int) -> bool:
+    """Write that somebody has released a job; False if it does not wait for that."""
+    changed = connection.execute(
         "UPDATE job SET confirmed = 1, state = 'queued' WHERE id = ? AND state = 'waiting'", (job,)
     )
+    return changed.rowcount == 1
 
 
 def begin(connection: sqlite3.Connection, job: int, now: float) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from mizzen.host.cache import closed, keep, workshop
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.image import Image, Kernel
@@ -19,7 +20,6 @@ from mizzen.model.progress import Progress, Report
 
 from . import base, initramfs, oci, recipe, roots
 from .buildah import Buildah, here
-from .cache import closed, keep, workshop
 from .kernel import debian_kernel
 from .recipe import Log, Recipe, unheard
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from mizzen.host import trees
+from mizzen.host.cache import bench
 from mizzen.host.files import explained, replacing
 from mizzen.host.paths import Folders
 from mizzen.host.process import run
@@ -24,7 +26,6 @@ from mizzen.model.progress import Progress, Report
 
 from . import base, dockerfile, oci, roots
 from .buildah import Buildah, explain, mark, retriable, sweep
-from .cache import bench
 
 FORMAT = "2"
 """Changes when equal inputs begin to give other images."""
@@ -150,7 +151,7 @@ def _key(read: Read, present: oci.Stored) -> str:
     recipe = read.recipe
     parts = (
         FORMAT,
-        dockerfile.context_digest(recipe.folder),
+        trees.digest(recipe.folder),
         read.text,
         recipe.target,
         sorted(recipe.arguments.items()),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from mizzen.host.cache import keep, workshop
 from mizzen.host.files import replacing, sha256
 from mizzen.host.paths import Folders
 from mizzen.model.image import ProcessConfig
@@ -15,7 +16,6 @@ from mizzen.model.progress import Progress, Report
 
 from . import oci, rootfs
 from .buildah import Buildah
-from .cache import keep, workshop
 
 FORMAT = "1"
 """Changes when equal images begin to give other root file systems."""

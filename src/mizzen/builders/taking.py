@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 from pathlib import Path
 
+from mizzen.host.cache import bench, keep
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.file import File
 from mizzen.model.image import Image
 
-from .cache import bench, keep
 from .erofs import Erofs, Missing
 
 

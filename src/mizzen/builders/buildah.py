@@ -37,7 +37,7 @@ stumbles over the folder it left for overlay."""
 TEMPORARY = re.compile(
     r"dial (tcp|udp)|i/o timeout|handshake timeout|deadline exceeded|connection (refused|reset)"
     r"|network is unreachable|server misbehaving|unexpected EOF|toomanyrequests"
-    r"|(status|status code:?|HTTP status:?) (429|5\d\d)|context deadline",
+    r"|status[a-z :]{0,30}(429|5\d\d)\b",
     re.IGNORECASE,
 )
 """What buildah says of a network or a registry that may work later."""

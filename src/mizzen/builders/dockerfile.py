@@ -5,8 +5,9 @@ Source: the Dockerfile reference, "FROM", "ARG" and "COPY --from".
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,22 @@ COPY = re.compile(r"(?:COPY|ADD)\s+(?:--\S+\s+)*--from=(\S+)", re.IGNORECASE)
 MOUNT = re.compile(r"\s--mount=\S*\bfrom=([^,\s]+)")
 ARGUMENT = re.compile(r"ARG\s+(\w+)(?:=(\S*))?", re.IGNORECASE)
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::-([^}]*))?\})")
+HERE = re.compile(r"(?:^|\s)\d*<<-?[\"']?([A-Za-z_]\w*)")
 ESCAPE = re.compile(r"#\s*escape\s*=\s*`\s*", re.IGNORECASE)
+
+MARK = "LABEL io.mizzen.argument="
+"""The beginning of a line that ``marked`` inserts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One instruction. line: its first, from 1. text: its lines joined, without comments."""
+    """One instruction.
+
+    line, last: its first and last line, from 1. text: its lines joined, without comments.
+    """
 
     line: int
+    last: int
     text: str
 
     @property
@@ -41,21 +50,69 @@ def find(folder: Path) -> Path | None:
 
 def instructions(text: str) -> Iterator[Instruction]:
     """Yield a Dockerfile's instructions."""
-    lines = text.splitlines()
-    escape = "`" if lines and ESCAPE.fullmatch(lines[0]) else "\\"
+    lines = _lines(text)
+    escape = "`" if ESCAPE.fullmatch(lines[0]) else "\\"
     first = 0
     joined: list[str] = []
-    for number, line in enumerate(lines, 1):
+    numbered = enumerate(lines, 1)
+    for number, line in numbered:
         if not line.strip() or line.lstrip().startswith("#"):
             continue  # also in the middle of an instruction
         first = first if joined else number
         bare = line.rstrip()
         joined.append(bare.removesuffix(escape).strip())
         if not bare.endswith(escape):
-            yield Instruction(first, " ".join(joined))
+            last = number + _here_document(" ".join(joined), lines[number:])
+            yield Instruction(first, last, " ".join(joined))
             joined = []
+            while number < last:
+                number, _ = next(numbered)  # noqa: PLW2901 - what the instruction holds
     if any(joined):
-        yield Instruction(first, " ".join(joined))
+        yield Instruction(first, len(lines), " ".join(joined))
+
+
+def _here_document(text: str, following: Sequence[str]) -> int:
+    """Return how many of the lines that follow an instruction are what it is given to read."""
+    count = 0
+    for ending in HERE.findall(text):
+        ends = [line.lstrip("\t") for line in following[count:]]
+        if ending not in ends:
+            return 0  # it only looks like one
+        count += ends.index(ending) + 1
+    return count
+
+
+def marked(text: str, arguments: Mapping[str, str]) -> str:
+    """Return a Dockerfile that has a label with a digest of its value behind each ARG.
+
+    buildah takes a layer as made already if it was made by the same words: of what is made after
+    an ARG, only RUN counts the value (seen in 1.28). The label's words differ with it.
+    """
+    lines = _lines(text)
+    before: dict[str, str | None] = {}  # what stands before the first FROM, and what it is given
+    inserted = 0
+    begun = False
+    for instruction in instructions(text):
+        begun = begun or instruction.word == "FROM"
+        if instruction.word != "ARG":
+            continue
+        names = [word.partition("=")[0] for word in instruction.text.split()[1:]]
+        given: dict[str, str | None] = {name: arguments.get(name) for name in names}
+        if not begun:
+            before |= given | {instruction.text: None}
+            continue
+        if before.keys() & given.keys():
+            given |= before
+        words = repr((instruction.text, sorted(given.items())))
+        digest = hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()
+        lines.insert(instruction.last + inserted, f"{MARK}{digest}")
+        inserted += 1
+    return "\n".join(lines)
+
+
+def original(text: str, line: int) -> int:
+    """Return where a line of a marked Dockerfile was before."""
+    return line - sum(one.startswith(MARK) for one in _lines(text)[:line])
 
 
 def located(text: str, stage: int, step: int) -> Instruction | None:
@@ -100,6 +157,10 @@ def bases(text: str, arguments: Mapping[str, str] | None = None) -> tuple[str, .
             stages |= {(start[2] or "").lower(), str(number)}
             number += 1
     return tuple(found)
+
+
+def _lines(text: str) -> list[str]:
+    return re.split(r"\r?\n", text)
 
 
 def _expanded(word: str, values: Mapping[str, str]) -> str:

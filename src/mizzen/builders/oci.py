@@ -17,7 +17,10 @@ from mizzen.model.progress import Progress, Report
 
 from .buildah import Buildah, explain, retriable, sweep
 
-NO_SUCH = re.compile("image not known|no such image|manifest unknown|not found|unauthorized|denied")
+NO_SUCH = re.compile(
+    "image not known|no such image|manifest unknown|not found|unauthorized|denied"
+    "|StatusCode: 40[134]"
+)
 LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]):\d+/")
 
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from mizzen.host import trees
 from mizzen.host.cache import bench
 from mizzen.host.files import explained, replacing
@@ -69,12 +67,11 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A recipe with its Dockerfile read. name: how failures name that. path: None if it is text."""
+    """A recipe with its Dockerfile read. name: how failures name that."""
 
     recipe: Recipe
     text: str
     name: str
-    path: Path | None = None
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -139,11 +136,19 @@ def _read(recipe: Recipe) -> Read:
         found = dockerfile.find(recipe.folder)
         if found is None:
             raise Failure(recipe.what, "it holds no Dockerfile", HINT)
-        return Read(recipe, found.read_text(errors="replace"), found.name, found)
+        return Read(recipe, _text(found), found.name)
     path = inside(recipe.folder, recipe.dockerfile, recipe.what)
     if not path.is_file():
         raise Failure(recipe.what, f"it holds no file {recipe.dockerfile}", HINT)
-    return Read(recipe, path.read_text(errors="replace"), recipe.dockerfile, path)
+    return Read(recipe, _text(path), recipe.dockerfile)
+
+
+def _text(file: Path) -> str:
+    return file.read_bytes().decode(errors="surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def _key(read: Read, present: oci.Stored) -> str:
@@ -152,12 +157,12 @@ def _key(read: Read, present: oci.Stored) -> str:
     parts = (
         FORMAT,
         trees.digest(recipe.folder),
-        read.text,
+        hashlib.sha256(_bytes(read.text)).hexdigest(),
         recipe.target,
         sorted(recipe.arguments.items()),
         [(name, present.names.get(oci.full_name(name), "")) for name in read.bases],
     )
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 async def _build(buildah: Buildah, read: Read, place: Path, report: Report, log: Log) -> str:
@@ -167,9 +172,9 @@ async def _build(buildah: Buildah, read: Read, place: Path, report: Report, log:
     """
     tag = f"localhost/mizzen/functions/{_tag(read.recipe.title)}"
     task = f"building {tag}"
-    record, file = place / "id", read.path or place / "Dockerfile"
-    if read.path is None:
-        file.write_text(read.text)
+    record, file = place / "id", place / "Dockerfile"
+    text = dockerfile.marked(read.text, read.recipe.arguments)
+    file.write_bytes(_bytes(text))
     report(Progress(task))
 
     def on_line(line: str) -> None:
@@ -192,7 +197,7 @@ async def _build(buildah: Buildah, read: Read, place: Path, report: Report, log:
                 what=read.recipe.what,
                 env={"TMPDIR": str(place)},
                 on_line=on_line,
-                explain=partial(explain_step, read.text, read.name),
+                explain=partial(explain_step, text, read.name),
             )  # fmt: skip
     except BaseException:
         await sweep(buildah, own)
@@ -205,7 +210,7 @@ async def _build(buildah: Buildah, read: Read, place: Path, report: Report, log:
 def explain_step(text: str, name: str, output: str) -> tuple[str, str]:
     """Tell from a build's output why it failed, and what to do.
 
-    text, name: of the Dockerfile, whose line is told where it is known.
+    text, name: of the Dockerfile, ``marked`` or not, whose line is told where it is known.
     """
     why, fix = explain(output)
     lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -217,7 +222,7 @@ def explain_step(text: str, name: str, output: str) -> tuple[str, str]:
     instruction = dockerfile.located(text, int(step[1] or 1), int(step[2]))
     failed = f"{step[4][:200]} failed"
     if instruction is not None and instruction.word == step[4].split(" ")[0].upper():
-        failed = f"{name}:{instruction.line}: {failed}"
+        failed = f"{name}:{dockerfile.original(text, instruction.line)}: {failed}"
     at = AT_STEP.match(why)
     reason = at[2] if at else why
     said = [line for line in lines[begun[-1] :] if not CHATTER.match(line)]

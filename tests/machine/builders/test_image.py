@@ -1,8 +1,6 @@
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,7 @@ from mizzen.model.errors import Failure
 from mizzen.model.progress import silent
 
 EXAMPLE = Path(__file__).parents[3] / "examples/functions/hellooopsie"
-SLEEPER = "FROM localhost/mizzen/python\nRUN echo begun && sleep 987\nCMD x\n"
+SLEEPER = "FROM localhost/mizzen/python\nRUN setsid sleep 987 & sleep 987\nCMD x\n"
 
 BUILD = """
 import asyncio, sys
@@ -119,7 +117,7 @@ def test_a_cancelled_build_leaves_no_container_and_no_process(
         task = asyncio.create_task(
             image.build(source, kernel=bare_kernel, folders=folders, report=silent)
         )
-        while not sleepers():
+        while len(sleepers()) < 2:
             assert not task.done()
             await asyncio.sleep(0.05)
         task.cancel()
@@ -136,11 +134,10 @@ def test_the_next_build_sweeps_up_after_a_killed_one(build, folders, function, c
     source = function(SLEEPER)
     command = [sys.executable, "-c", BUILD, folders.state, folders.runtime, source]
     builder = subprocess.Popen([str(word) for word in command], start_new_session=True)
-    until(sleepers)
+    until(lambda: len(sleepers()) == 2)
     builder.kill()
     builder.wait()
-    for pid in sleepers():
-        os.kill(pid, signal.SIGKILL)
+    until(lambda: not sleepers())
     with pytest.raises(Failure):
         build(function("FROM localhost/mizzen/python\nRUN false\nCMD x\n"))
     until(lambda: containers() <= before)

@@ -97,3 +97,52 @@ def test_a_folder_may_have_no_dockerfile(tmp_path):
     assert dockerfile.find(tmp_path) is None
     (tmp_path / "Dockerfile").touch()
     assert dockerfile.find(tmp_path) == tmp_path / "Dockerfile"
+
+
+def test_what_a_step_reads_is_no_step():
+    text = "FROM a\nRUN <<ONE cat <<-TWO\nARG x\nONE\n\tRUN y\n\tTWO\nRUN 1 <<NONE\nRUN 1<<a\n"
+    found = [(one.line, one.last) for one in dockerfile.instructions(text)]
+    assert found == [(1, 1), (2, 6), (7, 7), (8, 8)]
+
+
+MARKED = "ARG S=1\nFROM a\nARG V \\\n  W=2\nENV V=$V\nFROM b\nARG S\nRUN x\n"
+
+
+def test_arguments_mark_the_steps_behind_them():
+    marked = dockerfile.marked(MARKED, {"V": "1"})
+    assert [line for line in marked.splitlines() if not line.startswith("LABEL")] == (
+        MARKED.splitlines()
+    )
+    words = [instruction.word for instruction in dockerfile.instructions(marked)]
+    assert words == ["ARG", "FROM", "ARG", "LABEL", "ENV", "FROM", "ARG", "LABEL", "RUN"]
+    found = dockerfile.located(marked, 2, 4)
+    assert found.text == "RUN x"
+    assert dockerfile.original(marked, found.line) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"V": "2"}, [True, False]),
+        ({"S": "2"}, [False, True]),
+        ({"V": "1", "OTHER": "2"}, [False, False]),
+        ("W=2", [True, False]),
+        ("S=1", [False, True]),
+    ],
+)
+def test_marks_change_with_the_values_that_count(change, changed):
+    def marks(text, arguments):
+        return [line for line in dockerfile.marked(text, arguments).splitlines() if "LABEL" in line]
+
+    before = marks(MARKED, {"V": "1"})
+    if isinstance(change, str):
+        after = marks(MARKED.replace(change, f"{change}3"), {"V": "1"})
+    else:
+        after = marks(MARKED, {"V": "1"} | change)
+    assert [one != other for one, other in zip(before, after, strict=True)] == changed
+
+
+def test_a_dockerfile_without_arguments_stays_what_it_is():
+    assert dockerfile.marked(STEPS.replace("ARG X=1\n", ""), {"X": "1"}).splitlines() == (
+        STEPS.replace("ARG X=1\n", "").splitlines()
+    )

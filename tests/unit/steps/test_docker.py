@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from jobs import job
 from registry import serving
+from repositories import Repository
 from stepping import Stepper
 
 from mizzen.builders.kernel import user_kernel
@@ -17,9 +18,11 @@ from mizzen.host import trees
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.image import Image
+from mizzen.model.job import JobFilter, JobState
 from mizzen.sources.folder import WITHOUT, Folder
-from mizzen.steps import docker
+from mizzen.steps import docker, git
 from mizzen.steps.docker import BuildImage, Context, PullImage, TakeFile
+from mizzen.store import jobs
 
 SITE = """\
 FROM scratch AS files
@@ -229,6 +232,43 @@ def test_a_folder_becomes_a_file_through_the_engine(folders, site):
             assert engine.hits == {"docker build": 1, "docker file": 1}
 
     asyncio.run(run())
+
+
+def test_a_commit_that_changes_nothing_ends_at_the_image(folders, tmp_path):
+    repository = Repository(tmp_path / "mizzen-test-site")
+    first = repository.commit(Dockerfile=SITE, hello="hello")
+    versions, sizes = [], []
+
+    def building():
+        source = git.head(repository.path)
+        image = docker.build(source)
+        source.hash.pair(image).map(lambda both: versions.append(both[0]))
+        docker.file(image, "/bin/hello").map(lambda file: sizes.append(file.size))
+
+    stepper = Stepper(folders)
+
+    async def until(condition):
+        async with asyncio.timeout(120):
+            while not condition():
+                stepper.clock.pass_(1)
+                await asyncio.sleep(0.02)
+
+    async def run():
+        async with stepper.running(building) as engine:
+            await until(lambda: sizes)
+            second = repository.commit()
+            wanted = JobFilter(pipeline="building")
+            await until(lambda: versions == [first, second])
+            ended = jobs.page(stepper.connection, wanted, before=None, limit=10)
+            assert sorted(one.operation for one in ended if one.state is JobState.OK) == [
+                "docker build",
+                "docker build",
+                "docker file",
+            ]
+            assert engine.hits == {}
+
+    asyncio.run(run())
+    forget("localhost/mizzen/functions/mizzen-test-site")
 
 
 def test_a_pull_that_cannot_be_asked_for_is_told_at_its_step():

@@ -106,6 +106,20 @@ def test_arguments_target_and_dockerfile_make_other_images(folders, site):
     assert made[2].process.arguments == ()
 
 
+def test_builds_run_side_by_side(folders, site):
+    def operation(version):
+        fields = {"path": ".", "dockerfile": "", "text": "", "target": ""}
+        arguments = {"VERSION": str(version)}
+        return BuildImage(source=folder_of(site), build_args=arguments, **fields)
+
+    async def run():
+        return await asyncio.gather(*(operation(n).run(job(folders)) for n in range(3)))
+
+    made = asyncio.run(run())
+    for version, image in enumerate(made):
+        assert f"VERSION={version}" in image.process.environment
+
+
 def test_a_folder_of_the_source_is_built(folders, site):
     (site / "a").mkdir()
     (site / "a/Dockerfile").write_text("FROM scratch\nCOPY file /\nCMD x\n")

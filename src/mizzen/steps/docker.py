@@ -15,8 +15,8 @@ from mizzen.builders.recipe import Recipe
 from mizzen.engine.job import Job
 from mizzen.engine.operation import Build, TemporaryFailure
 from mizzen.engine.policy import Level, Policy, Pool, policy
-from mizzen.engine.step import failed, step
-from mizzen.engine.terms import Input, Term, caller
+from mizzen.engine.step import failed, step, wrong
+from mizzen.engine.terms import Input, Term
 from mizzen.host import trees
 from mizzen.host.files import explained
 from mizzen.model.duration import seconds
@@ -169,19 +169,22 @@ def build(
     cannot be reached.
     """
     label = _label(source, path)
+    name = f"{BuildImage.id} {label}".strip()
     if _given(dockerfile) and _given(dockerfile_text):
-        name = f"{BuildImage.id} {label}".strip()
-        why = "it is given both dockerfile and dockerfile_text"
-        return failed(name, Failure(f"cannot do {name}", why, f"mend {caller()}"))
+        return failed(name, wrong(name, "dockerfile_text", ValueError("dockerfile is given too")))
+    try:
+        context = _context(source)
+    except TypeError as error:
+        return failed(name, wrong(name, "source", error))
     return step(
         BuildImage,
         label,
-        source=_context(source),
+        source=context,
         path=path,
         dockerfile=dockerfile,
         text=dockerfile_text,
         target=target,
-        build_args=dict(build_args or {}),
+        build_args={} if build_args is None else build_args,
     )
 
 
@@ -205,7 +208,7 @@ def pull(reference: Input[str], *, every: str | float = "1d") -> Term[Image]:
         valid = seconds(every)
     except ValueError as error:
         name = f"{PullImage.id} {label}".strip()
-        return failed(name, Failure(f"cannot do {name}", str(error), f"mend {caller()}"))
+        return failed(name, wrong(name, "every", error))
     with policy(valid_for=valid):
         return step(PullImage, label, reference=reference)
 
@@ -239,7 +242,7 @@ def _as_context(source: Commit | Folder) -> Context:
         return Context(commit=source)
     if isinstance(source, Folder):
         return Context(folder=source)
-    raise TypeError(f"docker.build takes a commit or a folder, not a {type(source).__name__}")
+    raise TypeError(f"a commit or a folder is wanted, not a {type(source).__name__}")
 
 
 def _given(text: Input[str]) -> bool:

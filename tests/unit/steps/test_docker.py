@@ -218,6 +218,13 @@ def test_what_a_registry_has_now_is_pulled(folders):
     forget(name)
 
 
+def test_a_build_is_tried_again_if_what_it_starts_from_cannot_be_reached(folders, site):
+    with serving() as registry:
+        text = f"FROM localhost:{registry.port}/test/site:1\n"
+    with pytest.raises(TemporaryFailure, match=r"Dockerfile:1: FROM .*connection refused"):
+        build(folders, site, text=text)
+
+
 def test_a_folder_becomes_a_file_through_the_engine(folders, site):
     """The whole way, again after a change, and not again after a restart."""
     seen = []
@@ -285,15 +292,25 @@ def test_a_commit_that_changes_nothing_ends_at_the_image(folders, tmp_path):
     forget("localhost/mizzen/functions/mizzen-test-site")
 
 
-def test_a_pull_that_cannot_be_asked_for_is_told_at_its_step():
+def test_what_is_given_wrong_is_told_at_its_step():
     def pipeline():
         docker.pull("localhost/x", every="soon")
         docker.build("x", dockerfile="a", dockerfile_text="FROM scratch")
+        docker.build(3)
+        docker.build("y", build_args={"N": 3})
+        docker.file("image", "/x")
 
     terms = [term for term in Pipeline(pipeline).build().terms.values() if term.drawn]
-    states = [term.compute() for term in terms]
-    assert [term.label for term in terms] == ["docker pull localhost/x", "docker build x"]
-    assert all(isinstance(state, Failed) for state in states)
-    assert "'soon' is no length of time" in str(states[0].error)
-    assert "both dockerfile and dockerfile_text" in str(states[1].error)
-    assert all(f"mend {__file__}:" in str(state.error) for state in states)
+    told = {term.label: term.compute() for term in terms if term.label != "local path y"}
+    why = {
+        "docker pull localhost/x": "every: 'soon' is no length of time",
+        "docker build x": "dockerfile_text: dockerfile is given too",
+        "docker build": "source: a commit or a folder is wanted, not a int",
+        "docker build y": "build_args: Expected `str`, got `int`",
+        "docker file /x": "image: Expected `object`, got `str`",
+    }
+    assert told.keys() == why.keys()
+    for label, state in told.items():
+        assert isinstance(state, Failed)
+        assert why[label] in str(state.error)
+        assert f"mend {__file__}:" in str(state.error)

@@ -64,7 +64,7 @@ def check(spec: MachineSpec) -> None:
     least = UNIKERNEL_MEMORY_MIN if spec.unikernel else MEMORY_MIN
     check_size(spec.name, spec.memory, spec.vcpus, spec.publish, outward=spec.outward, least=least)
     what = f"cannot start machine {spec.name}"
-    if not spec.process.arguments:
+    if spec.process is not None and not spec.process.arguments:
         fix = "give its Dockerfile a CMD or ENTRYPOINT"
         raise Failure(what, "its image names no command to run", fix)
     with explained(what):

@@ -211,6 +211,21 @@ def test_many_ask_at_once(wired):
                 assert connection.getresponse().read() == b"hello 1\n"
 
 
+def test_it_can_be_a_services_release(guests, wired):
+    host, machine = wired
+    with host.entered():
+        ready = ("--port", "8080:80", "--ready", "http:/healthz")
+        added = guests.mizzen("publish", "add", "web", machine.spec.name, *ready)
+        assert added.returncode == 0, added.stderr
+        connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", "/")
+            assert connection.getresponse().read() == b"hello 1\n"
+        removed = guests.mizzen("publish", "remove", "web")
+        assert removed.returncode == 0, removed.stderr
+    assert guests.registry.find(machine.spec.name).state is MachineState.RUNNING
+
+
 def test_packets_that_mean_ill_change_nothing(wired):
     host, machine = wired
     dice = random.Random(1)

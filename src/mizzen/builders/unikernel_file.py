@@ -1,7 +1,7 @@
 """What a unikernel's file tells about itself: whether QEMU can boot it.
 
 Sources: the ELF specification; Xen's docs/misc/pvh.pandoc for the note of PVH; Solo5's
-include/elf_abi.h for its own.
+include/elf_abi.h and include/mft_abi.h for its own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ PVH = (b"Xen", 18)
 
 SOLO5 = (b"Solo5", 0x31494241)
 """Name and type of the note that tells which of Solo5's targets it is made for."""
+
+MANIFEST = (b"Solo5", 0x3154464D)
+"""Name and type of the note that tells which devices it wants."""
+
+MANIFEST_ENTRIES = 12
+MANIFEST_ENTRY = 104
+"""Where the devices begin in that note, and bytes of each."""
+
+DISK, NETWORK = 1, 2
 
 TARGETS = ("hvt", "spt", "virtio", "muen", "genode", "xen")
 """Solo5's targets in the order of their numbers, from 1 on."""
@@ -47,6 +56,8 @@ def check(data: bytes, what: str) -> None:
     told = {(name, kind): content for name, kind, content in notes(data)}
     if SOLO5 in told:
         _check_target(told[SOLO5], what)
+    if MANIFEST in told:
+        _check_devices(told[MANIFEST], what)
     if PVH not in told and board(data) is not Board.PC:
         raise Failure(
             what,
@@ -67,6 +78,26 @@ def _check_target(content: bytes, what: str) -> None:
     (number,) = struct.unpack_from("<I", content.ljust(4, b"\0"))
     if 1 <= number <= len(TARGETS):
         check_target(TARGETS[number - 1], what)
+
+
+def _check_devices(content: bytes, what: str) -> None:
+    """Solo5 gives up if a device is there that it does not want, and if one is missing."""
+    version, count = struct.unpack_from("<II", content.ljust(MANIFEST_ENTRIES, b"\0"), 4)
+    if version != 1:
+        return
+    kinds = []
+    for number in range(count):
+        entry = content[MANIFEST_ENTRIES + number * MANIFEST_ENTRY :][:MANIFEST_ENTRY]
+        if len(entry) < MANIFEST_ENTRY:
+            break
+        kinds.append(struct.unpack_from("<I", entry, 68)[0])
+    networks, disks = kinds.count(NETWORK), kinds.count(DISK)
+    if (networks, disks) != (1, 0):
+        raise Failure(
+            what,
+            f"it wants {networks} network devices and {disks} disks, not one and none",
+            "build it for one network and no disk",
+        )
 
 
 def notes(data: bytes) -> Iterator[Note]:

@@ -19,6 +19,11 @@ def solo5(target: int) -> tuple[bytes, int, bytes]:
     return b"Solo5\0", 0x31494241, struct.pack("<4I", target, 1, 0, 0)
 
 
+def manifest(*kinds: int, version: int = 1) -> tuple[bytes, int, bytes]:
+    entries = b"".join(bytes(68) + struct.pack("<I", kind) + bytes(32) for kind in kinds)
+    return b"Solo5\0", 0x3154464D, struct.pack("<3I", 0, version, len(kinds)) + entries
+
+
 def elf(*given: tuple[bytes, int, bytes], machine: int = 62, rest: bytes = b"") -> bytes:
     """Make an ELF file of one segment with notes."""
     table = b""
@@ -37,7 +42,16 @@ def test_own_unikernel_is_one(tmp_path):
     assert [(name, kind) for name, kind, _ in notes(data)] == [(b"Xen", 18)]
 
 
-@pytest.mark.parametrize("data", [elf(XEN), elf(rest=MULTIBOOT), elf(solo5(3), rest=MULTIBOOT)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        elf(XEN),
+        elf(rest=MULTIBOOT),
+        elf(solo5(3), rest=MULTIBOOT),
+        elf(manifest(1 << 30, 2), solo5(3), rest=MULTIBOOT),
+        elf(manifest(1, version=2), solo5(3), rest=MULTIBOOT),  # of a later Solo5
+    ],
+)
 def test_what_qemu_boots_passes(data):
     check(data, "cannot boot it")
 
@@ -53,6 +67,8 @@ def test_what_qemu_boots_passes(data):
         (elf(), "neither PVH's note nor Multiboot's header"),
         (elf((b"Xen\0", 17, b"")), "neither PVH's note nor Multiboot's header"),
         (elf(solo5(1)), "what is made for hvt does not boot on QEMU; build it for virtio"),
+        (elf(manifest(1 << 30), solo5(3)), "it wants 0 network devices and 0 disks"),
+        (elf(manifest(1 << 30, 2, 2, 1), solo5(3)), "it wants 2 network devices and 1 disks"),
         (elf(XEN, solo5(6)), "what is made for xen does not boot on QEMU"),
     ],
 )
@@ -63,6 +79,11 @@ def test_what_it_does_not_is_told(data, why):
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_judged(data):
-    for content in (data, b"\x7fELF" + data, elf(XEN)[:64] + data):
+    for content in (
+        data,
+        elf((b"Solo5\0", 0x3154464D, data)),
+        b"\x7fELF" + data,
+        elf(XEN)[:64] + data,
+    ):
         with contextlib.suppress(Failure):
             check(content, "cannot boot it")

@@ -124,11 +124,11 @@ def _check(mirage: Mirage, what: str) -> None:
     if not WORD.fullmatch(mirage.target):
         raise Failure(what, f"target={mirage.target!r} is no target", f"write {BOOTED}")
     check_target(mirage.target, what)
-    if mirage.opam_repository and not re.fullmatch(r"[0-9a-f]{7,40}", mirage.opam_repository):
+    if mirage.opam_repository and not re.fullmatch(r"[0-9a-f]{40}", mirage.opam_repository):
         raise Failure(
             what,
             f"opam_repository={mirage.opam_repository!r} is no commit",
-            "write its hash",
+            "write its whole hash",
         )
     for name, words in (
         ("base", [mirage.base]),

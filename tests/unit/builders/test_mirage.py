@@ -8,6 +8,8 @@ from mizzen.builders.dockerfile import bases
 from mizzen.builders.mirage import Mirage, dockerfile
 from mizzen.model.errors import Failure
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
 PLAIN = """\
 FROM ocaml/opam:debian-12-ocaml-4.14 AS build
 RUN sudo ln -sf /usr/bin/opam-2.1 /usr/bin/opam
@@ -37,7 +39,8 @@ FROM example/opam:3 AS build
 RUN sudo ln -sf /usr/bin/opam-2.1 /usr/bin/opam
 ENV OPAMYES=1 OPAMCONFIRMLEVEL=unsafe-yes
 ENV DUNE_CACHE=enabled DUNE_CACHE_STORAGE_MODE=copy
-RUN git -C ~/opam-repository fetch origin 0123abc && git -C ~/opam-repository reset --hard 0123abc
+RUN git -C ~/opam-repository fetch origin {commit} \
+&& git -C ~/opam-repository reset --hard {commit}
 RUN --mount=type=cache,target=/kept,uid=1000,gid=1000 opam update
 RUN --mount=type=cache,target=/kept,uid=1000,gid=1000 opam install 'mirage<4.0.0'
 RUN mkdir -p /home/opam/source/unikernels/dns
@@ -56,7 +59,7 @@ RUN cp *.virtio /home/opam/unikernel
 
 FROM scratch
 COPY --from=build /home/opam/unikernel /unikernel
-"""
+""".replace("{commit}", COMMIT)
 
 
 def test_mirage_4():
@@ -75,7 +78,7 @@ def test_mirage_3_with_everything_there_is():
         ),
         caches=("/kept",),
         base="example/opam:3",
-        opam_repository="0123abc",
+        opam_repository=COMMIT,
     )
     assert dockerfile(mirage, "cannot") == EVERYTHING
 
@@ -94,7 +97,7 @@ def test_without_caches_nothing_is_mounted():
         ({"config_file": "/config.ml"}, "names no file of the source"),
         ({"config_file": "a b.ml"}, "names no file of the source"),
         ({"config_file": "a\nRUN b"}, "names no file of the source"),
-        ({"opam_repository": "master"}, "is no commit"),
+        ({"opam_repository": "0123abc"}, "is no commit"),
         ({"base": "a\nRUN b"}, "base holds"),
         ({"base": "a AS b"}, "base holds"),
         ({"caches": ["/a,source=/"]}, "caches holds"),

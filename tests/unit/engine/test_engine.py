@@ -293,7 +293,7 @@ async def test_a_latched_value_stays_while_the_next_is_made(stepper: Stepper) ->
         await deployed(stepper)
         world.see("main", "b2")
         assert (await stepper.drawn()).splitlines()[1:] == [
-            "compile site: ok binary of a1",
+            "compile site: ok binary of a1, behind it running compile site",
             "deploy site: ok live a1",
         ]
         world.finish("b2", "binary of b2")

@@ -28,6 +28,7 @@ PACKAGES = {
     "buildah": "buildah",
     "busybox": "busybox-static",
     "dpkg-deb": "dpkg",
+    "env": "coreutils",
     "git": "git",
     "ip": "iproute2",
     "journalctl": "systemd",

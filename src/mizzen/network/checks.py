@@ -90,8 +90,8 @@ def _forward(forward: Forward, what: str) -> Forward:
 def check_cell(cell: Cell) -> Cell:
     """Return a cell with addresses in canonical form. Raises Failure."""
     what = "cannot open a cell"
-    addresses = [read_address(text, what) for text in cell.addresses[: len(_FAMILIES) + 1]]
-    gateways = [read_address(text, what) for text in cell.gateways[: len(_FAMILIES) + 1]]
+    addresses = [read_address(text, what) for text in cell.addresses]
+    gateways = [read_address(text, what) for text in cell.gateways]
     families = [address.version for address in addresses]
     if sorted(families) not in _FAMILIES:
         raise Failure(what, "it has no address, or two of one family", "give one of each or either")

@@ -10,6 +10,8 @@ from netplane import BOTH, GATEWAY, HOST, OUTSIDE, Network, forwards, kernel_pla
 
 from mizzen.model.errors import Failure
 from mizzen.model.network import Edge, Link, Transport
+from mizzen.network import plan
+from mizzen.network.nftables import Nftables
 from mizzen.network.plane import Parts
 
 
@@ -113,9 +115,6 @@ def test_an_edge_that_was_not_committed_ends_with_a_restart(web: Network, v: int
 
 def test_a_restart_under_load_loses_no_packet_and_no_connection(web: Network) -> None:
     stop, answers = threading.Event(), []
-    with web.host.entered():  # or the table of connections that each start looks at grows and grows
-        name = "netfilter/nf_conntrack_tcp_timeout_time_wait"
-        Path(f"/proc/sys/net/{name}").write_text("1")
     clients = [dial(web.outside, HOST[v], 8080) for v in (0, 1)]
 
     def load() -> None:
@@ -211,6 +210,22 @@ def test_a_change_that_is_refused_changes_nothing(web: Network) -> None:
         web.do(web.plane.change(Parts(publications=(publication,)), Parts((link,))))
     assert web.host.show("nft", "list", "ruleset") == before
     assert ask(web.outside, HOST[1], 8080).endswith(OUTSIDE[1])
+
+
+def test_a_table_without_timeouts_carries_too_and_is_given_them(web: Network) -> None:
+    """It is that of a kernel without them, or of an earlier Mizzen, whose connections stay."""
+    with web.host.entered():
+        nftables = Nftables()
+    nftables.run(plan.without_timeout(plan.table(web.parts)), "cannot try this")
+    nftables.close()
+    assert "timeout" not in web.host.show("nft", "list", "ruleset")
+    client = dial(web.outside, HOST[0], 8080)
+    assert client is not None
+    with client:
+        assert say(client).startswith("web ")
+        restarted(web)
+        assert web.host.show("nft", "list", "ruleset").count("ct timeout") == 2
+        assert say(client).startswith("web ")
 
 
 def test_two_planes_may_be_open_at_once(web: Network) -> None:

@@ -59,7 +59,11 @@ class KernelPlane:
         what = "cannot set up the network's rules"
         self._nftables.run(f"table {plan.TABLE}", what)  # so that there is one to list
         listed = self._nftables.run(f"list table {plan.TABLE}", what)
-        self._nftables.run(takeover.script(listed, everything), what)
+        script = takeover.script(listed, everything)
+        try:
+            self._nftables.run(script, what)
+        except Failure:  # if for another reason than the timeout, it is told now
+            self._nftables.run(plan.without_timeout(script), what)
         # What it removed itself is no news; but somebody else may have been at it just now.
         removal.discard(self._changes)
         self._nftables.run(f"list chain {plan.TABLE} {plan.CHAINS[0]}", what)

@@ -1,0 +1,147 @@
+"""The life of ``mizzen up``: one engine a state folder, and who asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+
+from mizzen.engine.clock import HostClock
+from mizzen.engine.engine import Engine
+from mizzen.engine.graph import Graph
+from mizzen.engine.policy import Level
+from mizzen.engine.terms import Term
+from mizzen.host import sockets
+from mizzen.host.files import explained, locked
+from mizzen.host.paths import Folders
+from mizzen.model.errors import Failure
+from mizzen.store import database
+
+from .answers import HANDLERS
+from .job_api import JobApi
+from .metrics import Metrics
+from .server import Server
+from .views import Views
+
+WHAT = "cannot start mizzen up"
+
+BACKLOG = 64
+"""Connections that wait until they are accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How pipelines are run.
+
+    confirm: jobs of this level and above wait until they are released. listen: the address and
+    port at which metrics and views are served besides; None is nowhere.
+    """
+
+    folders: Folders
+    confirm: Level | None = None
+    listen: tuple[str, int] | None = None
+
+
+async def up(
+    graphs: Sequence[Graph],
+    options: Options,
+    *,
+    on_change: Callable[[Term[Any]], None],
+    on_ready: Callable[[], None],
+) -> None:
+    """Keep the world as graphs say until SIGTERM or SIGINT; then end all jobs. Raises Failure.
+
+    on_change: called with each term whose state has changed. on_ready: called once all listens.
+    """
+    folders = options.folders
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(folders))
+        connection = stack.enter_context(contextlib.closing(database.connect(folders.database)))
+        control = stack.enter_context(_at_path(folders))
+        public = stack.enter_context(_at_port(options.listen)) if options.listen else None
+        engine = Engine(connection, folders, HostClock(), confirm=options.confirm)
+        engine.on_change = on_change
+        metrics = Metrics(engine)
+        engine.on_end = metrics.ended
+        views = Views(engine, metrics).routes()
+        servers = [Server(_app([*JobApi(engine).routes(), *views]), control)]
+        if public is not None:
+            servers.append(Server(_app(views), public))
+        for graph in graphs:
+            engine.add(graph)
+        await _serve(engine, servers, on_ready)
+
+
+async def _serve(engine: Engine, servers: Sequence[Server], on_ready: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, told.set)
+    answering = [asyncio.create_task(server.answer()) for server in servers]
+    waiting = asyncio.create_task(told.wait())
+    try:
+        with contextlib.suppress(OSError):  # nobody waits for it
+            sockets.notify_ready()
+        on_ready()
+        await asyncio.wait({waiting, *answering}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        await engine.stop()
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*answering)
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _app(routes: Sequence[Any]) -> Starlette:
+    return Starlette(routes=list(routes), exception_handlers=HANDLERS)
+
+
+@contextlib.contextmanager
+def _alone(folders: Folders) -> Iterator[None]:
+    """Be the only one for these folders while the block lasts. Raises Failure."""
+    lock = folders.engine_lock
+    with contextlib.ExitStack() as stack:
+        with explained(WHAT):
+            pid = lock.read_text().strip() if lock.exists() else ""
+            why = f"another one runs with {folders.state}" + (f", pid {pid}" if pid else "")
+            busy = Failure(WHAT, why, "stop that first, or name another folder by MIZZEN_STATE")
+            stack.enter_context(locked(lock, busy))
+            lock.write_text(f"{os.getpid()}\n")
+        yield
+
+
+@contextlib.contextmanager
+def _at_path(folders: Folders) -> Iterator[socket.socket]:
+    """Listen at the control socket, which is this user's alone. Raises Failure."""
+    with explained(WHAT):
+        folders.runtime.mkdir(parents=True, exist_ok=True)
+        listener = sockets.listen(folders.control)
+    with listener:
+        try:
+            yield listener
+        finally:
+            folders.control.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _at_port(place: tuple[str, int]) -> Iterator[socket.socket]:
+    """Listen at an address and port. Raises Failure."""
+    host, port = place
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = f"{host} port {port}: {os.strerror(error.errno or 0)}"
+        raise Failure(WHAT, why, "give --listen another address or port") from error
+    with listener:
+        yield listener

@@ -138,6 +138,19 @@ class UpProcess:
         self.said = process.communicate(timeout=PATIENCE)[1]
         return process.returncode
 
+    def read_no_more(self) -> None:
+        """Close the pipe that it prints into."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def ended(self) -> int:
+        """Wait until it has ended by itself, and return its status."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        with process:
+            return process.wait(PATIENCE)
+
     def close(self) -> None:
         """Kill it, and end what has begun and was left to itself."""
         self.end(signal.SIGKILL)

@@ -55,5 +55,5 @@ async def _body(receive: Receive) -> bytes | None:
 
 async def _refuse(status: int, why: str, scope: Scope, receive: Receive, send: Send) -> None:
     told = {"what": "cannot take the request", "why": why, "fix": "send less"}
-    response = JSONResponse(told, status, {"Connection": "close"})
+    response = JSONResponse(told, status)
     await response(scope, receive, send)

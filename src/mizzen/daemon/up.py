@@ -58,7 +58,8 @@ async def up(
 ) -> None:
     """Keep the world as graphs say until SIGTERM or SIGINT; then end all jobs. Raises Failure.
 
-    on_change: called with each term whose state has changed. on_ready: called once all listens.
+    on_change: called with each term whose state has changed; all ends if it raises, which is
+    raised again. on_ready: called once all listens.
     """
     folders = options.folders
     with contextlib.ExitStack() as stack:
@@ -67,7 +68,8 @@ async def up(
         control = stack.enter_context(_at_path(folders))
         public = stack.enter_context(_at_port(options.listen)) if options.listen else None
         engine = Engine(connection, folders, HostClock(), confirm=options.confirm)
-        engine.on_change = on_change
+        guarded = _Guarded(on_change)
+        engine.on_change = guarded
         metrics = Metrics(engine)
         engine.on_end = metrics.ended
         views = Views(engine, metrics).routes()
@@ -76,21 +78,47 @@ async def up(
             servers.append(Server(_app(views), public))
         for graph in graphs:
             engine.add(graph)
-        await _serve(engine, servers, on_ready)
+        on_ready()
+        await _serve(engine, servers, guarded.over)
+        guarded.check()
 
 
-async def _serve(engine: Engine, servers: Sequence[Server], on_ready: Callable[[], None]) -> None:
+class _Guarded:
+    """Calls a function until that fails, which must not tear the engine's work apart.
+
+    over: set then, and by whoever wants all to end.
+    """
+
+    def __init__(self, function: Callable[[Term[Any]], None]) -> None:
+        self._function = function
+        self._error: Exception | None = None
+        self.over = asyncio.Event()
+
+    def __call__(self, term: Term[Any]) -> None:
+        if self._error is None:
+            try:
+                self._function(term)
+            except Exception as error:
+                self._error = error
+                self.over.set()
+
+    def check(self) -> None:
+        """Raise what the function failed of."""
+        if self._error is not None:
+            raise self._error
+
+
+async def _serve(engine: Engine, servers: Sequence[Server], over: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    hung_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    numbers = (signal.SIGTERM, signal.SIGINT, *hung_up)
     for number in numbers:
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, over.set)
     answering = [asyncio.create_task(server.answer()) for server in servers]
-    waiting = asyncio.create_task(told.wait())
+    waiting = asyncio.create_task(over.wait())
     try:
         with contextlib.suppress(OSError):  # nobody waits for it
             sockets.notify_ready()
-        on_ready()
         await asyncio.wait({waiting, *answering}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -9,6 +10,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -16,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from up_process import UpProcess
 
 from mizzen.daemon.bounds import BODY_MAX
+from mizzen.daemon.server import CONNECTIONS_MAX
 
 SITE = """
 @pipeline
@@ -117,6 +120,17 @@ def test_a_request_that_is_too_large_is_refused(up: UpProcess, port: int) -> Non
     assert ask(port, "/webhooks/git", "POST", b"x" * (BODY_MAX + 1))[0] == 413
     assert ask(port, "/" + "x" * (1 << 20))[0] == 400
     assert ask(port, "/metrics")[0] == 200
+
+
+def test_idle_connections_cost_the_engine_no_descriptors(up: UpProcess, port: int) -> None:
+    up.until("make site", "running")
+    with contextlib.ExitStack() as stack:
+        for _ in range(3 * CONNECTIONS_MAX):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        assert up.told("jobs", "list")  # every connection was accepted before this one was asked
+        assert len(list(Path(f"/proc/{up.pid}/fd").iterdir())) < CONNECTIONS_MAX + 100
+    up.say("site", "v1")
+    up.until("put site", "ok")
 
 
 def test_a_webhook_is_taken_if_it_is_signed(up: UpProcess, port: int) -> None:

@@ -79,6 +79,17 @@ def test_after_a_sigkill_it_goes_on_and_what_is_done_stays_done(up: UpProcess) -
     assert up.until("put site", "waiting")["job"] == job
 
 
+def test_when_nobody_reads_what_it_prints_jobs_end_with_it(up: UpProcess) -> None:
+    up.write(SITE, "site")
+    up.start()
+    up.until("make site", "running")
+    up.read_no_more()
+    up.say("site", "v1")
+    assert up.ended() == 141
+    assert not up.folders.control.exists()
+    assert {job["state"] for job in up.told("jobs", "list")} <= {"ok", "interrupted", "cancelled"}
+
+
 def test_there_is_one_for_a_state_folder(up: UpProcess) -> None:
     up.write(SITE, "site")
     up.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from xml.etree import ElementTree as Xml
+from xml.etree import ElementTree as ET
 
 import pytest
 from stepping import Compile, Deploy, Stepper, Watch, world
@@ -122,7 +122,7 @@ def hostile() -> None:
 def test_a_picture_holds_every_step_and_its_state(function) -> None:
     drawing = fresh(function)
     subprocess.run(["dot", "-Tplain"], input=dot(drawing).encode(), check=True, capture_output=True)
-    picture = Xml.fromstring(svg(drawing, asyncio.run(Layouts().find(drawing))))
+    picture = ET.fromstring(svg(drawing, asyncio.run(Layouts().find(drawing))))
     groups = {
         group.get("id"): group
         for group in picture.iter(f"{SVG}g")

@@ -19,7 +19,7 @@ LINE_MAX = 4096
 SIZE_MAX = 1 << 20
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What the client is told instead of 250."""
 
 
@@ -62,7 +62,7 @@ class Session:
                 return
             try:
                 await self.obey(word.upper(), rest)
-            except Refused as refused:
+            except RefusedError as refused:
                 self.say(str(refused))
             await self.writer.drain()
 
@@ -81,22 +81,22 @@ class Session:
         elif word == "DATA":
             await self.take()
         else:
-            raise Refused("502 unknown command")
+            raise RefusedError("502 unknown command")
 
     async def take(self) -> None:
         if not self.receivers:
-            raise Refused("503 say RCPT first")
+            raise RefusedError("503 say RCPT first")
         self.say("354 end with a dot")
         data = b""
         while (line := await self.reader.readline()) not in {b".\r\n", b".\n", b""}:
             data += line[1:] if line.startswith(b"..") else line
             if len(data) > SIZE_MAX:
-                raise Refused("552 too large")
+                raise RefusedError("552 too large")
         try:
             await asyncio.to_thread(hand_on, self.sender, self.receivers, changed(data))
         except OSError as error:
             print(f"cannot hand on to {NEXT}: {error}")
-            raise Refused("451 the next link does not answer; try again later") from error
+            raise RefusedError("451 the next link does not answer; try again later") from error
         self.say("250 taken")
 
     def say(self, line: str) -> None:
@@ -107,7 +107,7 @@ def address(rest: str, word: str) -> str:
     """Return the address in FROM:<...> or TO:<...>."""
     start, end = rest.find("<"), rest.find(">")
     if not rest.upper().startswith(word) or not 0 <= start < end:
-        raise Refused(f"501 write {word}<ADDRESS>")
+        raise RefusedError(f"501 write {word}<ADDRESS>")
     return rest[start + 1 : end]
 
 

@@ -29,6 +29,8 @@ PACKAGES = {
     "busybox": "busybox-static",
     "dot": "graphviz",
     "dpkg-deb": "dpkg",
+    "env": "coreutils",
+    "git": "git",
     "ip": "iproute2",
     "journalctl": "systemd",
     "mkfs.erofs": "erofs-utils",

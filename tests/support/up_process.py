@@ -77,7 +77,7 @@ class UpProcess:
         self.folders = Folders(folder / "state", folder / "run")
         self.file = folder / "site.py"
         settings = folder / "mizzen.toml"
-        settings.write_text("")
+        settings.write_text('[webhooks]\nsecret = "hush"\n')
         self.environment = {
             **os.environ,
             "MIZZEN_STATE": str(self.folders.state),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mizzen.control import jobs as control
 from mizzen.host.paths import Folders, folders
+from mizzen.model.duration import seconds
 from mizzen.model.errors import UsageError
 from mizzen.model.job import UNFINISHED, JobFilter, JobLine, JobRecord, JobState
 
@@ -35,8 +36,6 @@ STYLES = {
 }
 
 LEVELS = ("harmless", "low", "medium", "high", "dangerous")
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Numbers = Annotated[int, Parameter(name="ID")]
@@ -274,17 +273,16 @@ def _took(job: JobRecord) -> str:
     ended = job.ended
     if ended is None:
         return f"{time.time() - job.started:.0f} s" if job.state in UNFINISHED else ""
-    seconds = ended - job.started
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    taken = ended - job.started
+    return f"{taken:.1f} s" if taken < 100 else f"{taken / 60:.0f} min"
 
 
 def _time(option: str, text: str) -> float | None:
     """Return a time of long ago, given by its age or as such. Raises UsageError."""
     if not text:
         return None
-    age = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhdw])", text)
-    if age is not None:
-        return time.time() - float(age[1]) * UNITS[age[2]]
+    with contextlib.suppress(ValueError):
+        return time.time() - seconds(text)
     try:
         return datetime.fromisoformat(text).astimezone().timestamp()
     except (ValueError, OverflowError) as error:

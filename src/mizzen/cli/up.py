@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
+from mizzen.control.settings import read_settings
 from mizzen.daemon.up import Options
 from mizzen.daemon.up import up as serve
 from mizzen.engine import planning
@@ -89,7 +90,8 @@ def up(
         _plan(graphs, json=json)
     else:
         shown = JsonLines() if json else Live(graphs) if output.console.is_terminal else Lines()
-        asyncio.run(_up(graphs, Options(folders(), confirm, place), shown))
+        secret = read_settings().webhooks.secret
+        asyncio.run(_up(graphs, Options(folders(), confirm, place, secret), shown))
 
 
 async def _up(graphs: Sequence[Graph], options: Options, shown: Shown) -> None:

@@ -18,6 +18,10 @@ class NotFound(Failure):
     """What is asked for is not there."""
 
 
+class Refused(Failure):
+    """Who asks must not."""
+
+
 def answer(value: object, status: int = 200) -> Response:
     """Return a value as an answer."""
     headers = {"Cache-Control": "no-store"}
@@ -27,7 +31,7 @@ def answer(value: object, status: int = 200) -> Response:
 async def refuse(_: Request, error: Exception) -> Response:
     """Return a failure as an answer."""
     assert isinstance(error, Failure)
-    status = 404 if isinstance(error, NotFound) else 409
+    status = 404 if isinstance(error, NotFound) else 403 if isinstance(error, Refused) else 409
     return answer(Told(error.what, error.why, error.fix), status)
 
 

@@ -42,15 +42,20 @@ class Bounded:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Return what is sent, None if that is too much or breaks off."""
-    body = bytearray()
+    """Return what is sent, None if that is too much or breaks off.
+
+    What is too much is read and dropped: who still sends would not hear the answer.
+    """
+    body: bytearray | None = bytearray()
     while True:
         message = await receive()
-        body += message.get("body", b"")
-        if len(body) > BODY_MAX or message["type"] == "http.disconnect":
+        if message["type"] == "http.disconnect":
             return None
+        if body is not None:
+            body += message.get("body", b"")
+            body = body if len(body) <= BODY_MAX else None
         if not message.get("more_body", False):
-            return bytes(body)
+            return None if body is None else bytes(body)
 
 
 async def _refuse(status: int, why: str, scope: Scope, receive: Receive, send: Send) -> None:

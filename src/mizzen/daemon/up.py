@@ -29,6 +29,7 @@ from .job_api import JobApi
 from .metrics import Metrics
 from .server import Server
 from .views import Views
+from .webhooks import Webhooks
 
 WHAT = "cannot start mizzen up"
 
@@ -41,12 +42,14 @@ class Options:
     """How pipelines are run.
 
     confirm: jobs of this level and above wait until they are released. listen: the address and
-    port at which metrics and views are served besides; None is nowhere.
+    port at which metrics, views and webhooks are served besides; None is nowhere. secret: with
+    which webhooks are signed; "" refuses them all.
     """
 
     folders: Folders
     confirm: Level | None = None
     listen: tuple[str, int] | None = None
+    secret: str = ""
 
 
 async def up(
@@ -75,7 +78,7 @@ async def up(
         views = Views(engine, metrics).routes()
         servers = [Server(_app([*JobApi(engine).routes(), *views]), control)]
         if public is not None:
-            servers.append(Server(_app(views), public))
+            servers.append(Server(_app([*Webhooks(options.secret).routes(), *views]), public))
         for graph in graphs:
             engine.add(graph)
         on_ready()

@@ -81,8 +81,7 @@ async def up(
             servers.append(Server(_app([*Webhooks(options.secret).routes(), *views]), public))
         for graph in graphs:
             engine.add(graph)
-        on_ready()
-        await _serve(engine, servers, guarded.over)
+        await _serve(engine, servers, guarded.over, on_ready)
         guarded.check()
 
 
@@ -111,7 +110,9 @@ class _Guarded:
             raise self._error
 
 
-async def _serve(engine: Engine, servers: Sequence[Server], over: asyncio.Event) -> None:
+async def _serve(
+    engine: Engine, servers: Sequence[Server], over: asyncio.Event, on_ready: Callable[[], None]
+) -> None:
     loop = asyncio.get_running_loop()
     hung_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
     numbers = (signal.SIGTERM, signal.SIGINT, *hung_up)
@@ -122,6 +123,7 @@ async def _serve(engine: Engine, servers: Sequence[Server], over: asyncio.Event)
     try:
         with contextlib.suppress(OSError):  # nobody waits for it
             sockets.notify_ready()
+        on_ready()
         await asyncio.wait({waiting, *answering}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()

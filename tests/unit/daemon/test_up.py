@@ -83,8 +83,9 @@ def test_when_nobody_reads_what_it_prints_jobs_end_with_it(up: UpProcess) -> Non
     up.write(SITE, "site")
     up.start()
     up.until("make site", "running")
+    writer = os.open(up.folder / "site.pipe", os.O_WRONLY)  # returns once cat has begun
     up.read_no_more()
-    up.say("site", "v1")
+    os.close(writer)
     assert up.ended() == 141
     assert not up.folders.control.exists()
     assert {job["state"] for job in up.told("jobs", "list")} <= {"ok", "interrupted", "cancelled"}

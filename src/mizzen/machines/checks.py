@@ -53,6 +53,9 @@ def check(spec: MachineSpec) -> None:
     """Raise Failure if this machine cannot run."""
     check_size(spec.name, spec.memory, spec.vcpus, spec.publish, outward=spec.outward)
     what = f"cannot start machine {spec.name}"
+    if not spec.process.arguments:
+        fix = "give its Dockerfile a CMD or ENTRYPOINT"
+        raise Failure(what, "its image names no command to run", fix)
     with explained(what):
         check_kernel(spec.kernel, what)
         for path in (spec.initramfs, spec.root):

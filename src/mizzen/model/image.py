@@ -10,7 +10,8 @@ from pathlib import Path
 class ProcessConfig:
     """How the function's process starts, from the OCI image's config.
 
-    arguments: entrypoint and command, joined as OCI says; never empty.
+    arguments: entrypoint and command, joined as OCI says; empty where the image names none, which
+        no machine boots.
     environment: "NAME=value" entries in the image's order.
     user: as in the image: "", "name", "uid", "name:group" or "uid:gid"; "" is root.
     directory: absolute path; "/" where the image names none.

@@ -242,6 +242,12 @@ def test_udp_port_of_a_machine_that_is_shut_off_is_refused(registry, spec):
     asyncio.run(registry.start(replace(wanted, outward=True), Sleeper()))
 
 
+def test_an_image_without_a_command_is_refused(registry, spec):
+    with pytest.raises(Failure, match="its image names no command to run; give its Dockerfile"):
+        asyncio.run(registry.start(replace(spec, process=ProcessConfig(())), Sleeper()))
+    assert registry.everything() == []
+
+
 def test_kernel_that_is_none_is_refused(registry, spec):
     spec.kernel.write_bytes(b"MZ" * 600)
     with pytest.raises(Failure, match="is no Linux kernel"):

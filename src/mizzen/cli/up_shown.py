@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mizzen.engine import states
-from mizzen.engine.drawing import COLOURS, detail
+from mizzen.engine.drawing import COLOURS, detail, present
 from mizzen.engine.drawing import box as seen
 from mizzen.engine.graph import Graph
 from mizzen.engine.states import Blocked, Running
@@ -68,7 +68,7 @@ class Lines:
 
     def change(self, term: Term[Any]) -> None:
         """Print a step's state; not that it waits for others, or is about to begin."""
-        state = term.state
+        state = present(term)
         begins = isinstance(state, Running) and not state.job
         if not term.drawn or isinstance(state, Blocked) or begins:
             return
@@ -118,7 +118,7 @@ class Live:
         """Show a step's state soon."""
         if not term.drawn:
             return
-        word = states.name(term.state)
+        word = states.name(present(term))
         if self._since.get(term, ("", 0.0))[0] != word:
             self._since[term] = word, time.monotonic()
         if self._drawing is None:
@@ -146,13 +146,13 @@ class Live:
             if term in shown:
                 drawn.add_row(*self._cells(term))
         if len(shown) < len(terms):
-            rest = Counter(states.name(term.state) for term in terms if term not in shown)
+            rest = Counter(states.name(present(term)) for term in terms if term not in shown)
             told = ", ".join(f"{rest[state]} {state}" for state in COLOURS if rest[state])
             drawn.add_row("", Text(f"and {told}", "dim"), "", "", "")
         return drawn
 
     def _cells(self, term: Term[Any]) -> Iterator[Text]:
-        word = states.name(term.state)
+        word = states.name(present(term))
         since = self._since.get(term)
         lasts = f"{time.monotonic() - since[1]:.0f} s" if since and word == "running" else ""
         yield Text(term.graph.name, "cyan")
@@ -163,13 +163,13 @@ class Live:
 
 
 def _rank(term: Term[Any]) -> int:
-    return FIRST.get(states.name(term.state), len(FIRST))
+    return FIRST.get(states.name(present(term)), len(FIRST))
 
 
 def _words(term: Term[Any]) -> Text:
-    word = states.name(term.state)
+    word = states.name(present(term))
     line = Text(term.label, "bold").append(f"  {word}", f"not bold {STYLES[word]}")
-    job = getattr(term.state, "job", 0)
+    job = getattr(present(term), "job", 0)
     line.append(f"  job {job}" if job and word != "waiting" else "", "not bold dim")
     said = detail(term)
     return line.append(f"  {said}" if said else "", "not bold")

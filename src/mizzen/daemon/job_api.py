@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from mizzen.control.job_query import LINES, JobPage, LogPage, Page, Rebuilt, from_query
+from mizzen.engine.drawing import present
 from mizzen.engine.engine import Engine
 from mizzen.engine.states import Failed
 from mizzen.engine.step import Step
@@ -108,16 +109,14 @@ class JobApi:
 
     def _failed(self, wanted: JobFilter) -> list[int]:
         """Return the jobs for which steps have failed at present."""
-        return sorted(
-            {
-                term.state.job
-                for graph in self._engine.graphs
-                if wanted.pipeline in {"", graph.name}
-                for term in graph.terms.values()
-                if isinstance(term, Step) and term.label.startswith(wanted.operation)
-                if isinstance(term.state, Failed) and term.state.job
-            }
-        )
+        states = [
+            present(term)
+            for graph in self._engine.graphs
+            if wanted.pipeline in {"", graph.name}
+            for term in graph.terms.values()
+            if isinstance(term, Step) and term.label.startswith(wanted.operation)
+        ]
+        return sorted({state.job for state in states if isinstance(state, Failed) and state.job})
 
     def _find(self, request: Request) -> JobRecord:
         number = int(request.path_params["job"])

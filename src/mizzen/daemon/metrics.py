@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from mizzen.engine.drawing import COLOURS
+from mizzen.engine.drawing import COLOURS, present
 from mizzen.engine.engine import Engine
 from mizzen.engine.performing import Task
 from mizzen.engine.states import name
@@ -77,7 +77,7 @@ class _Present(Collector):
             "mizzen_steps", "Steps of pipelines.", labels=["pipeline", "state"]
         )
         for graph in self._engine.graphs:
-            counted = Count(name(term.state) for term in graph.terms.values() if term.drawn)
+            counted = Count(name(present(term)) for term in graph.terms.values() if term.drawn)
             for state in COLOURS:
                 steps.add_metric([graph.name, state], counted[state])
         yield steps

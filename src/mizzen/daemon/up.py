@@ -71,8 +71,8 @@ async def up(
         control = stack.enter_context(_at_path(folders))
         public = stack.enter_context(_at_port(options.listen)) if options.listen else None
         engine = Engine(connection, folders, HostClock(), confirm=options.confirm)
-        guarded = _Guarded(on_change)
-        engine.on_change = guarded
+        teller = _Teller(on_change)
+        engine.on_change = teller.note
         metrics = Metrics(engine)
         engine.on_end = metrics.ended
         views = Views(engine, metrics).routes()
@@ -81,33 +81,43 @@ async def up(
             servers.append(Server(_app([*Webhooks(options.secret).routes(), *views]), public))
         for graph in graphs:
             engine.add(graph)
-        await _serve(engine, servers, guarded.over, on_ready)
-        guarded.check()
+        await _serve(engine, servers, teller.over, on_ready)
+        teller.check()
 
 
-class _Guarded:
-    """Calls a function until that fails, which must not tear the engine's work apart.
+class _Teller:
+    """Tells of terms' changes once they are all computed; ends all if that fails.
 
-    over: set then, and by whoever wants all to end.
+    A failure must not tear the engine's work apart. over: set then, and by who wants all to end.
     """
 
-    def __init__(self, function: Callable[[Term[Any]], None]) -> None:
-        self._function = function
+    def __init__(self, tell: Callable[[Term[Any]], None]) -> None:
+        self._tell = tell
+        self._changed: dict[Term[Any], None] = {}
         self._error: Exception | None = None
         self.over = asyncio.Event()
 
-    def __call__(self, term: Term[Any]) -> None:
-        if self._error is None:
-            try:
-                self._function(term)
-            except Exception as error:
-                self._error = error
-                self.over.set()
+    def note(self, term: Term[Any]) -> None:
+        """Take a change, from amid the engine's work."""
+        if not self._changed:
+            asyncio.get_running_loop().call_soon(self._tell_all)
+        self._changed[term] = None
 
     def check(self) -> None:
-        """Raise what the function failed of."""
+        """Raise what telling failed of."""
         if self._error is not None:
             raise self._error
+
+    def _tell_all(self) -> None:
+        changed, self._changed = self._changed, {}
+        if self._error is not None:
+            return
+        try:
+            for term in changed:
+                self._tell(term)
+        except Exception as error:
+            self._error = error
+            self.over.set()
 
 
 async def _serve(

@@ -63,7 +63,7 @@ def draw(graph: Graph) -> Drawing:
 
 def box(term: Term[Any]) -> Box:
     """Return what a term looks like now."""
-    state = term.state
+    state = present(term)
     return Box(
         id=term.number,
         label=_line(term.label),
@@ -75,20 +75,19 @@ def box(term: Term[Any]) -> Box:
     )
 
 
+def present(term: Term[Any]) -> State[Any]:
+    """Return what a term's state is shown as: what goes on, even if the value before stays."""
+    behind = term.behind if isinstance(term, Step) else None
+    return term.state if behind is None else behind
+
+
 def detail(term: Term[Any]) -> str:
     """Return what there is to say of a term's state beside its name, in one line."""
-    state: State[Any] = term.state
-    match state:
-        case Ok(value):
-            return shown(value)
-        case Running(what):
-            return "" if what == term.label else _line(what)
-        case Waiting(job):
-            return f"mizzen jobs start {job}"
-        case Failed(error):
-            return told(error)
-        case Blocked():
-            return _held(term, state)
+    words = _words(term, present(term))
+    stays = shown(term.state.value) if isinstance(term.state, Ok) else ""
+    if present(term) is term.state or not stays:
+        return words
+    return f"{words}, still {stays}" if words else f"still {stays}"
 
 
 def dot(drawing: Drawing) -> str:
@@ -122,6 +121,20 @@ def shown(value: object) -> str:
         return ""
     words = _line(str(value))
     return words if len(words) <= VALUE_MAX else words[: VALUE_MAX - 1] + "…"
+
+
+def _words(term: Term[Any], state: State[Any]) -> str:
+    match state:
+        case Ok(value):
+            return shown(value)
+        case Running(what):
+            return "" if what == term.label else _line(what)
+        case Waiting(job):
+            return f"mizzen jobs start {job}"
+        case Failed(error):
+            return told(error)
+        case Blocked():
+            return _held(term, state)
 
 
 def _held(term: Term[Any], state: Blocked) -> str:

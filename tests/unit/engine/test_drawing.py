@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from stepping import Compile, Deploy, Stepper, Watch, world
 
-from mizzen import gather
+from mizzen import gather, policy
 from mizzen.engine.drawing import Drawing, dot, draw, shown
 from mizzen.engine.layout import BOXES_MAX, Layouts
 from mizzen.engine.picture import svg
@@ -78,6 +78,29 @@ def test_a_drawing_tells_what_runs_waits_and_failed(stepper: Stepper) -> None:
                 ("compile api", "failed", "cannot compile: no memory; buy some"),
                 ("deploy site", "blocked", "on compile api"),
             ]
+
+    asyncio.run(run())
+
+
+def test_a_value_that_stays_is_told_beside_what_failed(stepper: Stepper) -> None:
+    def latched() -> None:
+        with policy(latched=True):
+            step(Compile, "it", source=step(Watch, "main", name="main"))
+
+    async def run() -> None:
+        async with stepper.running(latched) as engine:
+            await stepper.quiet()
+            world.see("main", "a1")
+            await stepper.quiet()
+            world.finish("a1", "made of a1")
+            await stepper.quiet()
+            world.see("main", "b2")
+            await stepper.quiet()
+            assert draw(engine.graphs[0]).boxes[1].detail == "still made of a1"
+            world.finish("b2", ValueError("no"))
+            await stepper.quiet()
+            box = draw(engine.graphs[0]).boxes[1]
+            assert (box.state, box.detail) == ("failed", "ValueError: no, still made of a1")
 
     asyncio.run(run())
 

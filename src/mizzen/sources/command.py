@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,17 @@ from mizzen.host import process
 from mizzen.model.errors import Failure
 
 from .repository import PROTOCOLS, shown
+
+FOREIGN = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_WORK_TREE",
+)
+"""What is in the environment of a hook, and names a repository that is not meant."""
 
 SETTINGS = (
     "core.hooksPath=/dev/null",  # what a user's own hooks do is not meant for mirrors
@@ -33,7 +45,7 @@ ENVIRONMENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Complaint:
+class Complaint:
     """What git says, and what that means. temporary: whether it may go by itself."""
 
     pattern: str
@@ -43,36 +55,37 @@ class _Complaint:
 
 
 _COMPLAINTS = (
-    _Complaint(
+    Complaint(
         r"detected dubious ownership in repository at '(?P<it>.*)'",
         "it belongs to another user, whose settings git does not trust",
         "run: git config --global --add safe.directory {it}",
     ),
-    _Complaint(
+    Complaint(
         r"Host key verification failed",
         "its host is not known to ssh",
         "connect to it once with ssh, or add it to ~/.ssh/known_hosts",
     ),
-    _Complaint(
+    Complaint(
         r"Authentication failed|could not read (?:Username|Password)|Permission denied \("
         r"|returned error: 40[13]|HTTP Basic: Access denied",
         "it does not let this user in",
         "give git credentials that it finds without asking: a credential helper, or an ssh key",
     ),
-    _Complaint(
+    Complaint(
         r"not our ref|unadvertised object|couldn't find remote ref",
         "it has no such commit",
         "see that it was pushed there, and is on a branch still",
     ),
-    _Complaint(r"No space left on device|Disk quota exceeded", "{line}", "free some disk space"),
-    _Complaint(
+    Complaint(r"No space left on device|Disk quota exceeded", "{line}", "free some disk space"),
+    Complaint(
         r"cannot change to '.*': No such file|does not appear to be a git repository"
         r"|[Rr]epository .*not found|repository not exported|does not exist|returned error: 404"
-        r"|not a git repository|no such repository|Could not find repository",
+        r"|not a git repository|no such repository|could not be found"
+        r"|Could not find repository",
         "there is no repository",
         "see that its name is right and that it still exists",
     ),
-    _Complaint(
+    Complaint(
         r"ould not resolve host|emporary failure in name resolution|onnection refused"
         r"|onnection timed out|etwork is unreachable|o route to host|onnection reset"
         r"|onnection closed by|peration timed out|hung up|early EOF|RPC failed"
@@ -99,22 +112,24 @@ async def git(
     Raises Failure, or TemporaryFailure where the network or the other side is to blame.
     """
     process.which("git")
-    found = _Complaint("", "")
+    found = Complaint("", "")
 
     def explain(complaints: str) -> tuple[str, str]:
         nonlocal found
-        found = _understand(complaints)
+        found = understand(complaints)
         return found.why, found.fix
 
     settings = [word for setting in SETTINGS for word in ("-c", setting)]
-    # Killed with this process: a lock in a mirror is then nobody's, see Mirror.
-    command = ("setpriv", "--pdeathsig", "KILL", "git", *settings, *arguments)
+    forget = [f"--unset={name}" for name in FOREIGN]
+    assign = [f"{name}={value}" for name, value in {**ENVIRONMENT, **(env or {})}.items()]
     try:
         async with asyncio.timeout(limit) as timeout:
             done = await process.run(
-                *command,
+                *("env", *forget, *assign),
+                # Killed with this process: a lock in a mirror is then nobody's, see Mirror.
+                *("setpriv", "--pdeathsig", "KILL"),
+                *("git", *settings, *arguments),
                 what=what,
-                env={**ENVIRONMENT, **(env or {})},
                 cwd=Path("/"),  # no repository that somebody else may have made
                 explain=explain,
             )
@@ -126,22 +141,27 @@ async def git(
     except Failure as failure:
         kind = TemporaryFailure if found.temporary else Failure
         told = kind(what, failure.why.replace(repository, shown(repository)), failure.fix)
+        command = shlex.join(["git", *map(str, arguments)])
         for note in getattr(failure, "__notes__", ()):
-            told.add_note(note.replace(repository, shown(repository)))
+            _, _, complaints = note.partition("\n")
+            told.add_note(
+                f"command: {command}\n{complaints}".replace(repository, shown(repository))
+            )
         raise told from None
     return done.stdout
 
 
-def _understand(complaints: str) -> _Complaint:
+def understand(complaints: str) -> Complaint:
+    """Return what git's complaints come to."""
     for complaint in _COMPLAINTS:
         found = re.search(complaint.pattern, complaints)
         if found is not None:
             said = {"line": _line_at(complaints, found.start()), **found.groupdict()}
             why, fix = complaint.why.format(**said), complaint.fix.format(**said)
-            return _Complaint("", why, fix, temporary=complaint.temporary)
+            return Complaint("", why, fix, temporary=complaint.temporary)
     fatal = re.findall(r"^(?:fatal|error): (.*)", complaints, re.MULTILINE)
     words = fatal[0] if fatal else process.last_words(complaints.encode())
-    return _Complaint("", words or "git ended without a word")
+    return Complaint("", words or "git ended without a word")
 
 
 def _line_at(text: str, place: int) -> str:

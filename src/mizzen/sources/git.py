@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from mizzen.host.cache import closed, keep, workshop
+from mizzen.host.files import explained
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.progress import Progress, Report
@@ -69,6 +70,11 @@ async def checkout(commit: Commit, folders: Folders, report: Report) -> Path:
     Raises Failure, or TemporaryFailure where the network or the other side is to blame.
     """
     what = f"cannot check out {commit}"
+    with explained(what):
+        return await _checkout(commit, folders, report, what)
+
+
+async def _checkout(commit: Commit, folders: Folders, report: Report, what: str) -> Path:
     kind = closed(folders.cache / "git" / "checkouts")
     inputs = f"{commit.repository}\n{commit.hash}\n{commit.submodules}"
     place = kind / hashlib.sha256(inputs.encode()).hexdigest()
@@ -116,11 +122,13 @@ async def _submodules(part: _Part, folders: Folders) -> list[_Part]:
     what = f"cannot read the submodules of {part.commit[:12]} of {shown(mirror.repository)}"
     listed = await mirror("ls-tree", "-r", "-z", "--full-tree", part.commit, what=what)
     links: dict[str, str] = {}
+    urls: dict[str, str] = {}
     for entry in listed.split(b"\0"):
         told, _, path = entry.partition(b"\t")
         if told.startswith(b"160000 "):
             links[os.fsdecode(path)] = told.split()[2].decode()
-    urls = await _urls(part, what) if links else {}
+        elif path == b".gitmodules":
+            urls = await _urls(part, what)
     found = []
     for link, commit in links.items():
         if link not in urls:
@@ -134,10 +142,7 @@ async def _submodules(part: _Part, folders: Folders) -> list[_Part]:
 async def _urls(part: _Part, what: str) -> dict[str, str]:
     """Return the URLs in ``.gitmodules``, by path."""
     read = ("config", "--null", "--list", "--blob", f"{part.commit}:.gitmodules")
-    try:
-        settings = await part.mirror(*read, what=what)
-    except Failure:
-        return {}  # there is no such file
+    settings = await part.mirror(*read, what=what)
     values: dict[str, dict[str, str]] = {}
     for setting in settings.decode(errors="surrogateescape").split("\0"):
         key, _, value = setting.partition("\n")

@@ -18,7 +18,7 @@ from .command import git
 from .git import Commit
 from .mirror import Mirror, Revision
 from .poke import listening
-from .repository import local, shown
+from .repository import is_ref, local, shown
 from .waiting import either
 
 ASK_SECONDS = 60.0
@@ -47,7 +47,7 @@ async def follow(
     Raises Failure and TemporaryFailure. A repository that cannot be reached at first is taken to
     be as it was last.
     """
-    await _check(f"refs/heads/{branch}", branch, repository, _following(branch, repository))
+    _check(branch, _following(branch, repository))
     here = local(repository)
     mirror = Mirror(repository, folders)
     revisions = (
@@ -82,7 +82,7 @@ async def fixed(
     ref = ""
     if tag:
         ref = f"refs/tags/{tag}"
-        await _check(ref, tag, repository, what)
+        _check(tag, what)
         found = await _listed(repository, ref, f"{ref}^{{}}", what=what)
         commit = found.get(f"{ref}^{{}}", found.get(ref, ""))
         if not commit:
@@ -102,7 +102,8 @@ def check_revision(tag: str, commit: str, what: str) -> None:
     if bool(tag) == bool(commit):
         raise Failure(what, "it takes either a tag or a commit", "give one of them")
     if commit and not _HASH.fullmatch(commit):
-        raise Failure(what, f"{commit!r} is no whole hash", "give all 40 digits, as git rev-parse")
+        why = f"{commit!r} is no whole hash"
+        raise Failure(what, why, "give all digits, as git rev-parse prints them")
 
 
 async def _watched(mirror: Mirror, branch: str, folder: Path) -> AsyncGenerator[Revision, None]:
@@ -161,13 +162,11 @@ async def _look(mirror: Mirror, branch: str) -> Revision:
     return await mirror.fetch(ref, found[ref])
 
 
-async def _check(ref: str, name: str, repository: str, what: str) -> None:
-    """Raise Failure for a name that no ref can have, and that git would take for a pattern."""
-    try:
-        await git("check-ref-format", ref, what=what, repository=repository)
-    except Failure:
+def _check(name: str, what: str) -> None:
+    """Raise Failure for a name that no ref can have, and that git may take for a pattern."""
+    if not is_ref(name):
         why = f"{name!r} can be no name of a branch or tag"
-        raise Failure(what, why, "see git-check-ref-format(1)") from None
+        raise Failure(what, why, "see git-check-ref-format(1)")
 
 
 async def _listed(repository: str, *refs: str, what: str) -> dict[str, str]:

@@ -57,9 +57,9 @@ class Mirror:
             closed(self._kind)
             async with turn(self._turn):
                 await self._prepare(commit, what)
-                if (known := await self._find(commit, what)) is not None:
-                    return known
                 place = self._place(ref)
+                if (known := await self._known(ref, commit, what)) is not None:
+                    return known
                 await self._fetch(f"+{ref or commit}:{place}", what)
                 found = await self._find(place if ref else commit, what)
         if found is None:
@@ -77,6 +77,16 @@ class Mirror:
         """Run git on the mirror."""
         directory = f"--git-dir={self.folder}"
         return await git(directory, *arguments, what=what, repository=self.repository, env=env)
+
+    async def _known(self, ref: str, commit: str, what: str) -> Revision | None:
+        """Return a commit that is there, and remember that it is what the ref leads to."""
+        place = self._place(ref)
+        if ref and (last := await self._find(place, what)) is not None and last.hash == commit:
+            return last
+        known = await self._find(commit, what)
+        if known is not None and ref:
+            await self("update-ref", place, commit, what=what)
+        return known
 
     async def _prepare(self, commit: str, what: str) -> None:
         """Make the mirror, or set right what a killed git has left of its work."""

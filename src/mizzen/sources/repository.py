@@ -15,6 +15,7 @@ PROTOCOLS = ("file", "git", "http", "https", "ssh")
 """What git may speak. Others run programs that the name chooses (gitremote-helpers(7))."""
 
 _SCP = re.compile(r"(?P<host>[^/:]+|(?:[^/:]+@)?\[[^/\]]+\]):(?!:|//)(?P<path>.*)")
+_NO_REF = re.compile(r"^$|[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|/$|(?:^|/)\.|\.\Z|\.lock(?:/|\Z)")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -42,6 +43,11 @@ def understood(name: str, folder: Path) -> str:
     if "\0" in name or "\n" in name:
         raise Failure(what, "that is no path", fix)
     return str((folder / Path(name).expanduser()).resolve())
+
+
+def is_ref(name: str) -> bool:
+    """Return whether a branch or tag can have that name; see git-check-ref-format(1)."""
+    return _NO_REF.search(name) is None
 
 
 def local(name: str) -> Path | None:

@@ -81,7 +81,7 @@ def webhook(
     url: str,
     message: Input[str] | None = None,
     *,
-    of: Term[Any] | None = None,
+    of: Term[object] | None = None,
     name: str = "",
 ) -> Term[Notification]:
     """Send a message to a web address whenever it is another.
@@ -90,8 +90,8 @@ def webhook(
     message: the text. of: a term whose value is sent along; without a message its text is sent.
     name: what tells these notifications from others to the same address.
 
-    What is sent, by POST, is JSON, as chats' incoming webhooks take it: ``text``, ``pipeline``,
-    ``name``, ``value``.
+    What is sent, by POST, is JSON: ``text``, which is what the incoming webhooks of Slack and
+    Mattermost show, ``pipeline``, ``name`` and ``value``.
 
         notify.webhook(CHAT, source.short.map(lambda short: f"website {short} is live").gate(live))
         notify.webhook(CHAT, of=live.catch(), name="trouble")
@@ -108,7 +108,7 @@ def webhook(
     if message is None and of is None:
         nothing = Failure(f"cannot notify {label}", "nothing is to be told", f"mend {caller()}")
         return failed(f"{Webhook.id} {label}", nothing)
-    value = constant(None) if of is None else of
+    value: Term[object] = constant(None) if of is None else of
     text = value.map(str) if message is None else message
     return step(
         Webhook,

@@ -11,7 +11,9 @@ from repositories import Repository, serving
 from mizzen.engine.operation import TemporaryFailure
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
+from mizzen.model.progress import silent
 from mizzen.sources import heads
+from mizzen.sources.git import checkout
 from mizzen.sources.poke import poke
 
 
@@ -33,9 +35,10 @@ class Following:
     def __init__(self, tmp_path, repository, branch="main"):
         self.clock = Clock()
         self.lines = []
+        self.folders = Folders(tmp_path / "state", tmp_path / "runtime")
         self.commits = heads.follow(
             str(repository), branch, submodules=True, every=60.0, clock=self.clock,
-            folders=Folders(tmp_path / "state", tmp_path / "runtime"), log=self.lines.append,
+            folders=self.folders, log=self.lines.append,
         )  # fmt: skip
 
     async def next(self):
@@ -151,6 +154,14 @@ def test_a_host_that_does_not_answer_is_temporary_and_then_what_was_last_holds(t
             async with following(tmp_path, url) as branch:
                 await branch.next()
                 task = await branch.nothing_yet()
+                website.commit(a="2")
+                branch.clock.pass_(60)
+                await task
+                task = await branch.nothing_yet()
+                website("reset", "--quiet", "--hard", first)
+                branch.clock.pass_(60)
+                assert (await task).hash == first
+                task = await branch.nothing_yet()
                 server.status = 502
                 branch.clock.pass_(60)
                 with pytest.raises(TemporaryFailure, match="502"):
@@ -160,9 +171,9 @@ def test_a_host_that_does_not_answer_is_temporary_and_then_what_was_last_holds(t
                 assert "it is taken to be as it was" in branch.lines[0]
                 task = await branch.nothing_yet()
                 server.status = 200
-                second = website.commit(a="2")
+                third = website.commit(a="3")
                 branch.clock.pass_(60)
-                assert (await task).hash == second
+                assert (await task).hash == third
 
     run(scenario())
 
@@ -301,3 +312,20 @@ def test_tags_and_hashes_are_cloned_as_they_are(tmp_path):
     for wrong in ({"commit": first[:12]}, {}, {"tag": "light", "commit": first}):
         with pytest.raises(Failure, match=r"no whole hash|either a tag or a commit"):
             clone(str(website.path), **wrong)
+
+
+def test_what_a_hook_has_in_its_environment_is_not_taken_for_the_repository(tmp_path, monkeypatch):
+    other, website = Repository(tmp_path / "other"), Repository(tmp_path / "website")
+    other.commit("other", a="1")
+    wanted = website.commit(a="2")
+    monkeypatch.setenv("GIT_DIR", str(other.path / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
+
+    async def scenario():
+        async with following(tmp_path, website.path) as branch:
+            commit = await branch.next()
+            assert commit.hash == wanted
+            folder = await checkout(commit, branch.folders, silent)
+            assert (folder / "a").read_text() == "2"
+
+    run(scenario())

@@ -1,7 +1,8 @@
+import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mizzen.model.errors import Failure
@@ -103,3 +104,32 @@ def test_a_submodule_is_found_from_where_it_is_named(base, url, whole):
 def test_a_submodule_leads_neither_out_of_its_host_nor_into_this_one(base, url):
     with pytest.raises(Failure):
         repository.submodule(base, url, path="sub")
+
+
+PARTS = [
+    ".",
+    "..",
+    "/",
+    "//",
+    "a",
+    "lock",
+    ".lock",
+    "@",
+    "{",
+    "~",
+    "*",
+    " ",
+    "-",
+    "[",
+    "\\",
+    "\x7f",
+    "\n",
+    "é",
+]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from(PARTS), max_size=5).map("".join))
+def test_names_of_branches_are_those_that_git_takes(name):
+    git = ["git", "check-ref-format", f"refs/heads/{name}"]
+    assert repository.is_ref(name) == (subprocess.run(git, check=False).returncode == 0)

@@ -25,18 +25,13 @@ def check_size(
 ) -> None:
     """Raise Failure if no machine of this size can run here, whatever it boots."""
     what = f"cannot start machine {check_name(name)}"
-    if not 1 <= vcpus <= VCPUS_MAX:
-        raise UsageError(what, f"{vcpus} virtual CPUs", f"ask for 1 to {VCPUS_MAX}")
-    if memory < MEMORY_MIN:
-        raise UsageError(
-            what, f"{memory} MiB of memory are too few", f"ask for {MEMORY_MIN} or more"
-        )
+    check_bounds(what, memory, vcpus)
     available = _available()
     if memory > available:
         raise Failure(
             what,
             f"it wants {memory} MiB of memory and {available} MiB are free",
-            "ask for less with --memory, or stop other machines",
+            "ask for less, or stop other machines",
         )
     for port in publish:
         _check_port(what, port)
@@ -47,6 +42,16 @@ def check_size(
                 "QEMU's user networking answers no UDP for a machine that may not begin",
                 "give --outward, and it may reach what you can; or use the network daemon",
             )
+
+
+def check_bounds(what: str, memory: int, vcpus: int) -> None:
+    """Raise UsageError if no machine of this size can run anywhere."""
+    if not 1 <= vcpus <= VCPUS_MAX:
+        raise UsageError(what, f"{vcpus} virtual CPUs", f"ask for 1 to {VCPUS_MAX}")
+    if memory < MEMORY_MIN:
+        raise UsageError(
+            what, f"{memory} MiB of memory are too few", f"ask for {MEMORY_MIN} or more"
+        )
 
 
 def check(spec: MachineSpec) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mizzen.builders import apt
 from mizzen.builders.apt import Archive
-from mizzen.builders.cache import keep, workshop
+from mizzen.host.cache import keep, workshop
 from mizzen.host.paths import Folders
 from mizzen.host.process import run
 from mizzen.model.errors import Failure

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mizzen.host.cache import workshop
 from mizzen.host.paths import Folders
 from mizzen.model.progress import Progress, Report
 
 from . import apt, bootstrap, oci
 from .bootstrap import Recipe
 from .buildah import Buildah
-from .cache import workshop
 
 PACKAGES = {
     "localhost/mizzen/base": ("passwd",),

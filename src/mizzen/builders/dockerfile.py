@@ -5,11 +5,7 @@ Source: the Dockerfile reference, "FROM" and "COPY --from".
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from mizzen.model.errors import Failure
@@ -51,27 +47,3 @@ def bases(text: str) -> tuple[str, ...]:
             stages |= {(start[2] or "").lower(), str(number)}
             number += 1
     return tuple(found)
-
-
-def context_digest(folder: Path) -> str:
-    """Return the SHA-256 over all that a build can see of a folder: names, modes, contents."""
-    total = hashlib.sha256()
-    for path in _walk(folder):
-        status = path.lstat()
-        content = ""
-        if stat.S_ISREG(status.st_mode):
-            with path.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-        elif stat.S_ISLNK(status.st_mode):
-            content = os.fsencode(path.readlink()).hex()
-        name = os.fsencode(path.relative_to(folder)).hex()
-        total.update(f"{name} {status.st_mode:o} {content}\n".encode())
-    return total.hexdigest()
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        path = Path(entry.path)
-        yield path
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path)

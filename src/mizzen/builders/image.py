@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from mizzen.host import trees
+from mizzen.host.cache import closed, keep, workshop
 from mizzen.host.files import explained, replacing, sha256
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
@@ -22,7 +24,6 @@ from mizzen.model.progress import Progress, Report
 
 from . import base, dockerfile, initramfs, oci, rootfs
 from .buildah import Buildah, here
-from .cache import closed, keep, workshop
 from .kernel import debian_kernel
 
 FORMAT = "1"
@@ -93,7 +94,7 @@ async def build_folder(buildah: Buildah, folder: Path, folders: Folders, report:
     what = f"cannot build {folder}"
     with explained(what):
         text = dockerfile.find(folder).read_text(errors="replace")
-        context = dockerfile.context_digest(folder)
+        context = trees.digest(folder)
     images = dockerfile.bases(text)
     present = await oci.names(buildah)
     for reference in images:

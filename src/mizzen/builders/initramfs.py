@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mizzen.host import cpio
+from mizzen.host.cache import keep, workshop
 from mizzen.host.files import explained
 from mizzen.host.paths import Folders, guest_binary
 from mizzen.model.errors import Failure
 from mizzen.model.image import Kernel
 
-from .cache import keep, workshop
 from .modules import Module, needed
 
 FOLDERS = ("dev", "lower", "mizzen", "mnt", "modules", "proc", "root", "run", "sys", "tmp", "upper")

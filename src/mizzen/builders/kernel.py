@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from mizzen.host.cache import keep, workshop
 from mizzen.host.files import explained, replacing, sha256
 from mizzen.host.paths import Folders
 from mizzen.host.process import run
@@ -16,7 +17,6 @@ from mizzen.model.image import Kernel
 from mizzen.model.progress import Progress, Report
 
 from . import apt
-from .cache import keep, workshop
 from .kernel_file import KernelFile, recognise
 from .modules import needed
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from mizzen.host.cache import closed, keep, workshop
 from mizzen.host.files import explained, replacing, sha256
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.progress import Progress, Report
 
 from . import archive, image, mounts, toolbox, tools
-from .cache import closed, keep, workshop
 from .tools import Tools
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import msgspec
 
+from mizzen.host.cache import closed, workshop
 from mizzen.host.files import explained, replacing
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 
 from . import toolbox
-from .cache import closed, workshop
 
 PAGE = 4096
 COUNT_MAX = 1 << 20

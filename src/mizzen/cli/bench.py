@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from rich.text import Text
 
 from mizzen.benches import attach as bench_attach
+from mizzen.benches import engine as bench_engine
 from mizzen.benches import rollout as bench_rollout
 from mizzen.benches.figures import Figure, Result, missed_first
 from mizzen.host.paths import folders
@@ -67,6 +68,26 @@ def rollout(*, json: Annotated[bool, Parameter(name="--json", negative="")] = Fa
 async def _rollout(place: Path, report: Report) -> Result:
     extent = bench_rollout.Extent()
     return await bench_rollout.run(await bench_rollout.prepare(folders(), place, report, extent))
+
+
+@app.command
+def engine(*, json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """Measure what a change costs in a large pipeline, beside Hamilton and Dagster: some 3 minutes.
+
+    Both are installed from PyPI the first time, into a Python of their own below the state folder.
+    It exits with 0 whether goals are met or not.
+
+    Parameters
+    ----------
+    json
+        Print one JSON object instead of a table.
+    """
+    with output.progress() as report, bench_attach.workplace() as place:
+        result = asyncio.run(bench_engine.run(folders(), place, report, bench_engine.Extent()))
+    if json:
+        output.as_json(result)
+    else:
+        _show(result)
 
 
 def _show(result: Result) -> None:

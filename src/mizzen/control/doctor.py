@@ -142,6 +142,7 @@ def _programs() -> Iterator[Awaitable[Finding]]:
     yield _buildah()
     yield _version("erofs", "mkfs.erofs", "--help")
     yield _version("mmdebstrap", "mmdebstrap", "--version")
+    yield _version("git", "git", "--version")
     yield _version("dpkg-deb", "dpkg-deb", "--version")
     yield _version("apt-get", "apt-get", "--version")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from mizzen.host.paths import Folders
@@ -114,7 +115,7 @@ class Engine:
         """Release a job that waits to be confirmed. Raises Failure."""
         what = f"cannot start job {job}"
         active = self._active(what, job)
-        with transaction(self.connection):
+        with _written(what), transaction(self.connection):
             if not jobs.confirm(self.connection, job):
                 raise self._not_so(what, job)
         active.confirmed.set()
@@ -137,7 +138,8 @@ class Engine:
         if entry is None or not entry.steps:
             why = "no step wants its result any more"
             raise Failure(what, why, "see: mizzen jobs list --state failed")
-        entry.rebuild()
+        with _written(what):
+            entry.rebuild()
 
     def wanted(self, operation: str) -> frozenset[str]:
         """Return the keys of a publication that steps stand for at present."""
@@ -206,6 +208,14 @@ class Engine:
 
     def _note(self, term: Term[Any]) -> None:
         pass
+
+
+@contextlib.contextmanager
+def _written(what: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Failure(what, str(error), "check the disk's space and permissions") from error
 
 
 def _entry(engine: Engine, operation: Operation[Any]) -> Entry:

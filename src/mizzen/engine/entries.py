@@ -92,8 +92,14 @@ class Entry:
         self._start(self._make())
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self.work = self.engine.spawn(work)
+        self.work = self.engine.spawn(self._guarded(work))
         self.work.add_done_callback(self._done)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self.show(Failed(error))
 
     def _restart(self) -> None:
         """Begin anew, after what is under way has ended."""

@@ -65,14 +65,14 @@ class Graph:
     """The terms of one pipeline.
 
     runner: what runs its steps' operations.
-    changed: called with each term whose state has changed. wake: called when there is something
-    to ``settle``, once until that is done.
+    changed: if set, called with each term whose state has changed. wake: called when there is
+    something to ``settle``, once until that is done.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.terms: dict[int, Term[Any]] = {}
-        self.changed: Callable[[Term[Any]], None] = _ignore
+        self.changed: Callable[[Term[Any]], None] | None = None
         self.wake: Callable[[], None] = lambda: None
         self.runner: Runner = Unattached()
         self._count = 0
@@ -160,16 +160,26 @@ class Graph:
                 self._update(term)
 
     def _update(self, term: Term[Any]) -> None:
-        state = term.compute()
-        if _same(term.state, state):
-            return
-        term.state = state
-        if term.dependents:
-            for dependent in term.dependents:
+        """Compute a term, and queue what follows from it; go on where that is one term alone."""
+        heap = self._heap
+        while True:
+            state = term.compute()
+            if _same(term.state, state):
+                return
+            term.state = state
+            if self.changed is not None:
+                self.changed(term)
+            following = term.dependents
+            if not following:
+                return
+            if len(following) == 1 and not heap:
+                (term,) = following
+                continue
+            for dependent in following:
                 if not dependent.queued:
                     dependent.queued = True
-                    heapq.heappush(self._heap, (dependent.height, dependent.number, dependent))
-        self.changed(term)
+                    heapq.heappush(heap, (dependent.height, dependent.number, dependent))
+            return
 
     def _raise(self, term: Term[Any], height: int) -> None:
         """Give a term at least a height, and those that follow from it more than that."""
@@ -182,17 +192,9 @@ class Graph:
 
 
 def _same(before: State[Any], after: State[Any]) -> bool:
-    if before is after:
-        return True
-    if type(before) is not type(after):
-        return False
-    if isinstance(before, Ok) and isinstance(after, Ok) and before.value is after.value:
-        return True
     try:
-        return bool(before == after)
+        if type(after) is Ok and type(before) is Ok:
+            return after.value is before.value or bool(after.value == before.value)
+        return before is after or bool(before == after)
     except Exception:
         return False
-
-
-def _ignore(term: Term[Any]) -> None:
-    pass

@@ -56,10 +56,10 @@ def load(path: Path) -> list[Graph]:
     try:
         spec.loader.exec_module(module)
         found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
-        graphs = [one.build() for one in found]
+        graphs = [one.build() for one in dict.fromkeys(found)]
     except Failure:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _located(what, path, error) from error
     finally:
         sys.path[:] = before
@@ -78,7 +78,7 @@ def _check_names(what: str, graphs: list[Graph]) -> None:
             raise Failure(what, f"two pipelines are called {name}", "rename one")
 
 
-def _located(what: str, path: Path, error: Exception) -> Failure:
+def _located(what: str, path: Path, error: BaseException) -> Failure:
     """Return an exception as a failure that names the user's own line."""
     file, line = str(path), 0
     if isinstance(error, SyntaxError) and error.lineno:

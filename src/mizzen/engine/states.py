@@ -11,11 +11,23 @@ if TYPE_CHECKING:
 ValueT_co = TypeVar("ValueT_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
 class Ok(Generic[ValueT_co]):
-    """The value is known."""
+    """The value is known. It never changes; a frozen dataclass takes thrice as long to make."""
 
-    value: ValueT_co
+    __slots__ = ("value",)
+    __match_args__ = ("value",)
+
+    def __init__(self, value: ValueT_co) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ok) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        return f"Ok({self.value!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,17 +247,11 @@ class Mapped(Term[ValueT_co]):
 
     def compute(self) -> State[ValueT_co]:
         """Call the function."""
-        values = []
-        for term in self.inputs:
-            if type(term.state) is not Ok:
-                held = blocked(self.inputs)
-                assert held is not None
-                return held
-            values.append(term.state.value)
+        states: list[Any] = [term.state for term in self.inputs]
         try:
-            return Ok(self._function(*values))
+            return Ok(self._function(*[state.value for state in states]))
         except Exception as error:
-            return Failed(error)
+            return blocked(self.inputs) or Failed(error)
 
 
 class Gated(Term[ValueT_co]):

@@ -16,6 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 # include/uapi/linux/inotify.h
 _MODIFY, _ATTRIB, _MOVED, _CREATE, _DELETE = 0x2, 0x4, 0xC0, 0x100, 0x200
+_MOVE_SELF = 0x800
 _IGNORED = 0x8000
 _EVENT = struct.Struct("iIII")
 
@@ -25,9 +26,12 @@ class Changes:
 
     One inotify instance serves all folders, because a user may only have 128. It belongs to the
     running event loop.
+
+    any: set whenever the event of any folder is.
     """
 
     def __init__(self) -> None:
+        self.any = asyncio.Event()
         self._fd = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._fd < 0:
             raise Failure(
@@ -56,7 +60,7 @@ class Changes:
         Clear it before looking at the files. It is set for good once the folder is gone: watch
         it anew then.
         """
-        mask = _MODIFY | _ATTRIB | _MOVED | _CREATE | _DELETE
+        mask = _MODIFY | _ATTRIB | _MOVED | _CREATE | _DELETE | _MOVE_SELF
         watch = _libc.inotify_add_watch(self._fd, os.fsencode(folder), ctypes.c_uint32(mask))
         if watch < 0:
             return None
@@ -76,5 +80,6 @@ class Changes:
                 touched = [self._events[watch]]
             for event in touched:
                 event.set()
+            self.any.set()
             if mask & _IGNORED:
                 self._events.pop(watch, None)

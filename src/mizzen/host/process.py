@@ -28,6 +28,8 @@ PACKAGES = {
     "buildah": "buildah",
     "busybox": "busybox-static",
     "dpkg-deb": "dpkg",
+    "env": "coreutils",
+    "git": "git",
     "ip": "iproute2",
     "journalctl": "systemd",
     "mkfs.erofs": "erofs-utils",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mizzen.builders import apt
-from mizzen.builders.cache import keep, workshop
 from mizzen.builders.kernel import debian_kernel
+from mizzen.host.cache import keep, workshop
 from mizzen.host.paths import Folders
 from mizzen.host.process import run
 from mizzen.model.errors import Failure

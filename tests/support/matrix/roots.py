@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mizzen.builders import apt, rootfs
-from mizzen.builders.cache import keep, workshop
 from mizzen.builders.kernel import debian_kernel
 from mizzen.builders.modules import needed
+from mizzen.host.cache import keep, workshop
 from mizzen.host.paths import Folders
 from mizzen.host.process import run
 from mizzen.model.progress import silent

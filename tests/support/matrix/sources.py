@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mizzen.builders import apt
-from mizzen.builders.cache import keep, workshop
+from mizzen.host.cache import keep, workshop
 from mizzen.host.paths import Folders
 from mizzen.model.progress import silent
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from mizzen.host.files import explained, turn
+from .files import explained, turn
 
 PREFIX = ".new-"
 

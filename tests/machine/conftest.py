@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,8 +104,12 @@ class Guests:
             outward=outward,
             command_line=command_line,
         )
+        return self.run(spec, connect)
+
+    def run(self, spec: MachineSpec, connect: Connect | None = None) -> Machine:
+        """Start a machine of any kind."""
         machine = asyncio.run(self.registry.start(spec, QemuDriver(), connect))
-        self.started.append((name, ProcessId(machine.pid, machine.pid_start)))
+        self.started.append((spec.name, ProcessId(machine.pid, machine.pid_start)))
         return machine
 
     def ended(self, name: str, seconds: float = 90) -> Machine:
@@ -123,14 +127,24 @@ class Guests:
 
         return asyncio.run(read())
 
-    def wait_line(self, name: str, text: str, seconds: float = 90) -> None:
-        """Wait until a machine writes a line that holds the text."""
+    def wait_line(
+        self, name: str, text: str, seconds: float = 90, *, console: bool = False
+    ) -> None:
+        """Wait until a machine writes a line that holds the text, to its log or its console."""
+
+        async def lines() -> AsyncIterator[str]:
+            files = self.registry.files(name)
+            if console:
+                async for line in logs.lines(files.console, lambda: self.registry.alive(name)):
+                    yield line
+                return
+            async for record in logs.records(files.log, lambda: self.registry.alive(name)):
+                yield record.text
 
         async def wait() -> None:
             async with asyncio.timeout(seconds):
-                files = self.registry.files(name)
-                async for record in logs.records(files.log, lambda: self.registry.alive(name)):
-                    if text in record.text:
+                async for line in lines():
+                    if text in line:
                         return
             raise AssertionError(f"{name} ended without {text!r}: {self.console(name)}")
 

@@ -41,7 +41,8 @@ def test_imports_run_one_way() -> None:
 
 
 def test_c_is_formatted() -> None:
-    sources = sorted([*ROOT.glob("guest/**/*.c"), *ROOT.glob("guest/**/*.h")])
+    trees = ("guest", "examples")
+    sources = sorted(path for tree in trees for path in (ROOT / tree).rglob("*.[ch]"))
     assert sources
     check("clang-format", "--dry-run", "-Werror", *sources)
 

@@ -50,11 +50,11 @@ async def ensure(buildah: Buildah, folders: Folders, name: str, report: Report) 
     Raises Failure if Debian's mirror cannot be reached or there is no disk space.
     """
     name = f"{name}:latest"
-    if name in await oci.names(buildah):
+    if name in (await oci.stored(buildah)).names:
         return
     what = f"cannot make image {name}"
     async with workshop(folders.cache / "bases", what) as place:
-        if name in await oci.names(buildah):  # somebody else made it meanwhile
+        if name in (await oci.stored(buildah)).names:  # somebody else made it meanwhile
             return
         archive = await _bootstrap(buildah, name, place, what, report)
         task = f"storing {name}"

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from mizzen.engine.operation import TemporaryFailure
 from mizzen.host.paths import Folders
 from mizzen.host.process import Completed, ProcessId, run, start_time, which
 from mizzen.model.errors import Failure
@@ -29,15 +30,20 @@ from mizzen.store import database, facts
 from . import mounts
 
 OWNER = re.compile(r"mizzen-(\d{1,10})-(\d{1,20})-\d+")
-CHATTER = re.compile(
-    r"error|(\[\d+/\d+\] )?(STEP|COMMIT)\b|-->|time=|(sub)?process exited|exit status"
-    r"|Getting image|Copying|Writing manifest|Storing signatures",
-    re.IGNORECASE,
-)
-"""Lines of a build that are buildah's own, not a step's."""
 STORAGES = ((), ("--storage-driver", "overlay"), ("--storage-driver", "vfs"))
 """Tried in this order. Where overlay is not possible, buildah by itself takes vfs once and then
 stumbles over the folder it left for overlay."""
+
+TEMPORARY = re.compile(
+    r"dial (tcp|udp)|i/o timeout|handshake timeout|deadline exceeded|connection (refused|reset)"
+    r"|network is unreachable|server misbehaving|unexpected EOF|toomanyrequests"
+    r"|status[a-z :]{0,30}(429|5\d\d)\b",
+    re.IGNORECASE,
+)
+"""What buildah says of a network or a registry that may work later."""
+
+CONTAINED = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""Processes that end with what began them, also those that have left its session."""
 
 ABOUT_STORAGE = re.compile(r"graph ?driver|overlay|mount", re.IGNORECASE)
 _numbers = itertools.count()
@@ -60,6 +66,15 @@ class Buildah:
     def command(self) -> tuple[str, ...]:
         """The beginning of a command that ends in a subcommand."""
         return (*self.prefix, "buildah", *self.options)
+
+    @property
+    def contained(self) -> tuple[str, ...]:
+        """Like ``command``; all processes that come of it end with it, and it with this one.
+
+        The former needs a process namespace, which only root can make.
+        """
+        bounds = CONTAINED if self.prefix else ()
+        return ("setpriv", "--pdeathsig", "KILL", *self.prefix, *bounds, "buildah", *self.options)
 
     async def __call__(
         self, *arguments: str | Path, what: str, scratch: Path | None = None
@@ -182,7 +197,8 @@ async def sweep(buildah: Buildah, own: str = "") -> None:
             if any(abandoned(found) or found == own for found in marks):
                 left.append(name)
     if left:
-        await buildah("rm", *left, what=what)
+        with contextlib.suppress(Failure):  # another build may be at it too
+            await buildah("rm", *left, what=what)
 
 
 def _marks(record: Path) -> list[str]:
@@ -191,6 +207,20 @@ def _marks(record: Path) -> list[str]:
         return [found[0] for found in OWNER.finditer(record.read_text())]
     except OSError:
         return []
+
+
+@contextlib.contextmanager
+def retriable() -> Iterator[None]:
+    """Turn a failure inside the block for which a network is to blame into a temporary one."""
+    try:
+        yield
+    except Failure as failure:
+        if "exit status" in failure.why or not TEMPORARY.search(failure.why):
+            raise  # the former is a program's that a step ran
+        temporary = TemporaryFailure(failure.what, failure.why, "check the network")
+        for note in getattr(failure, "__notes__", ()):
+            temporary.add_note(note)
+        raise temporary from failure
 
 
 def explain(output: str) -> tuple[str, str]:
@@ -203,8 +233,4 @@ def explain(output: str) -> tuple[str, str]:
     why = re.sub(r"^error:?\s*", "", last, flags=re.IGNORECASE)
     if helper := re.match(r'could not find "([a-z-]+)" in one of', why):
         return f"its helper {helper[1]} is not installed", f"run: apt-get install {helper[1]}"
-    if step := re.search(r'building at STEP "(.*?)": (.*)', why):
-        said = [line for line in lines if not CHATTER.match(line)]
-        words = f" ({said[-1][:200]})" if said else ""
-        return f"its step {step[1]} failed: {step[2]}{words}", "mend that step"
     return why, ""

@@ -1,13 +1,13 @@
-"""OCI images: build them from Dockerfiles, look into them, take their files out."""
+"""OCI images: pull them, look into them, take their files out."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import re
-import resource
 import shlex
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mizzen.host.process import run
@@ -15,16 +15,27 @@ from mizzen.model.errors import Failure
 from mizzen.model.image import ProcessConfig
 from mizzen.model.progress import Progress, Report
 
-from .buildah import Buildah, explain, mark, sweep
+from .buildah import Buildah, explain, retriable, sweep
 
-STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+)")
-NO_SUCH = re.compile("image not known|no such image|manifest unknown|not found|unauthorized|denied")
+NO_SUCH = re.compile(
+    "image not known|no such image|manifest unknown|not found|unauthorized|denied"
+    "|StatusCode: 40[134]"
+)
+LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]):\d+/")
 
 
-def process_config(config: Mapping[str, object], what: str) -> ProcessConfig:
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The images in the storage. names: their ids by their full names with tags."""
+
+    names: Mapping[str, str]
+    ids: frozenset[str]
+
+
+def process_config(config: Mapping[str, object]) -> ProcessConfig:
     """Read an OCI image's config.
 
-    Source: image-spec, config.md. Raises Failure if it names no command to run.
+    Source: image-spec, config.md.
     """
 
     def strings(key: str) -> tuple[str, ...]:
@@ -33,12 +44,8 @@ def process_config(config: Mapping[str, object], what: str) -> ProcessConfig:
 
     exposed = config.get("ExposedPorts")
     ports = exposed if isinstance(exposed, dict) else {}
-    arguments = strings("Entrypoint") + strings("Cmd")
-    if not arguments:
-        fix = "give its Dockerfile a CMD or ENTRYPOINT"
-        raise Failure(what, "the image names no command to run", fix)
     return ProcessConfig(
-        arguments=arguments,
+        arguments=strings("Entrypoint") + strings("Cmd"),
         environment=strings("Env"),
         user=str(config.get("User") or ""),
         directory=str(config.get("WorkingDir") or "/"),
@@ -52,17 +59,19 @@ def tcp_port(exposed: str) -> int:
     return int(found[1]) if found and int(found[1]) < 65536 else 0
 
 
-async def names(buildah: Buildah) -> dict[str, str]:
-    """Return the ids of all images in the storage by their full names with tags."""
+async def stored(buildah: Buildah) -> Stored:
+    """Return the images in the storage."""
     listed = await buildah(
-        "images", "--json", "--no-trunc", what="cannot list the images of buildah"
+        "images", "--all", "--json", "--no-trunc", what="cannot list the images of buildah"
     )
     images = json.loads(listed.text or "null") or []
-    return {
-        name: image["id"].removeprefix("sha256:")
-        for image in images
+    ids = [image["id"].removeprefix("sha256:") for image in images]
+    names = {
+        name: identity
+        for image, identity in zip(images, ids, strict=True)
         for name in image.get("names") or ()
     }
+    return Stored(names, frozenset(ids))
 
 
 def full_name(reference: str) -> str:
@@ -82,83 +91,49 @@ async def inspect(buildah: Buildah, reference: str, what: str) -> tuple[str, dic
 async def fetch(buildah: Buildah, reference: str, report: Report) -> str:
     """Return the id of an image, pulling it if the storage does not have it.
 
-    Raises Failure if it is neither there nor at its registry.
+    Raises Failure if it is neither there nor at its registry, TemporaryFailure if that cannot be
+    reached.
     """
-    what = f"cannot use image {reference}"
     try:
-        return (await inspect(buildah, reference, what))[0]
+        return (await inspect(buildah, reference, _what(reference)))[0]
     except Failure as failure:
-        if reference.startswith("localhost/"):
-            fix = "see: buildah images"
-            raise Failure(what, "no image is called that on this host", fix) from failure
+        if local(reference):
+            why, fix = "no image is called that on this host", "see: buildah images"
+            raise Failure(_what(reference), why, fix) from failure
+    return await pull(buildah, reference, report)
+
+
+async def pull(buildah: Buildah, reference: str, report: Report) -> str:
+    """Return the id of what a registry has under a name at present.
+
+    What the storage has of it already is not fetched again. Raises Failure as ``fetch`` does.
+    """
+    what = _what(reference)
     task = f"pulling {reference}"
     report(Progress(task))
+    # Where no packet leaves the host there is nobody for a certificate to keep out.
+    plain = ("--tls-verify=false",) if LOOPBACK.match(reference) else ()
     try:
-        pulled = await buildah("pull", "--quiet", reference, what=what)
+        with retriable():
+            pulled = await buildah(
+                "pull", "--quiet", "--policy", "always", *plain, "--", reference, what=what
+            )
     except Failure as failure:
-        missing = NO_SUCH.search(failure.why)
-        why = "it does not exist here nor at its registry" if missing else failure.why
-        raise Failure(what, why, "check its name and the network") from failure
+        if not NO_SUCH.search(failure.why):
+            raise
+        why = "it does not exist here nor at its registry"
+        raise Failure(what, why, "check its name, and: buildah login") from failure
     report(Progress(task, finished=True))
     return pulled.text.splitlines()[-1]
 
 
-async def build(buildah: Buildah, folder: Path, tag: str, record: Path, report: Report) -> str:
-    """Build a folder's Dockerfile and return the image's id.
-
-    Equal inputs give equal images: all times are 0. record: where buildah notes the id; temporary
-    files go beside it.
-    Raises Failure if a step fails, naming it and its last line of output.
-    """
-    what = f"cannot build {folder}"
-    task = f"building {tag}"
-    report(Progress(task))
-
-    def on_line(line: str) -> None:
-        if step := STEP.match(line):
-            report(Progress(task, int(step[1]) - 1, int(step[2])))
-
-    await sweep(buildah)
-    own = mark()
-    try:
-        # Steps write to stdout, which is followed line by line only if it is stderr.
-        await run(
-            "sh", "-c", 'exec "$@" >&2', "sh",
-            *buildah.command, "build",
-            "--isolation", buildah.isolation, "--network", "host",
-            "--timestamp", "0", "--layers", "--pull=false", "--force-rm",
-            *_limits(), "--add-host", f"{own}:127.0.0.1",
-            "--iidfile", record, "--tag", tag, folder,
-            what=what, env={"TMPDIR": str(record.parent)}, on_line=on_line, explain=explain,
-        )  # fmt: skip
-    except BaseException:
-        await sweep(buildah, own)
-        raise
-    finally:
-        report(Progress(task, finished=True))
-    return _identity(record)
+def local(reference: str) -> bool:
+    """Whether a name is one that no registry has."""
+    return reference.startswith("localhost/")
 
 
-def _limits() -> Iterator[str]:
-    """Yield options that let steps have no higher limits than this process.
-
-    buildah's own default is higher, which a root without CAP_SYS_RESOURCE cannot set.
-    """
-    # Some versions lower their own limit of processes to as many as there can be.
-    most = int(Path("/proc/sys/kernel/pid_max").read_text())
-    yield f"--ulimit=nofile={_at_most(resource.RLIMIT_NOFILE, 1 << 20)}"
-    yield f"--ulimit=nproc={_at_most(resource.RLIMIT_NPROC, most)}"
-
-
-def _at_most(limit: int, most: int) -> str:
-    values = (
-        most if value == resource.RLIM_INFINITY else value for value in resource.getrlimit(limit)
-    )
-    return ":".join(str(min(value, most)) for value in values)
-
-
-def _identity(record: Path) -> str:
-    return record.read_text().strip().removeprefix("sha256:")
+def _what(reference: str) -> str:
+    return f"cannot use image {reference}"
 
 
 @contextlib.asynccontextmanager

@@ -168,7 +168,8 @@ def show(name: str, /, *, json: Annotated[bool, Parameter(negative=())] = False)
         ("started", output.clock(machine.created)),
         ("ended", output.clock(machine.ended) if machine.ended else ""),
         ("source", escape(spec.reference)),
-        ("command", escape(" ".join(spec.process.arguments))),
+        ("command", escape(" ".join(spec.process.arguments) if spec.process else "")),
+        ("arguments", escape(spec.command_line)),
         ("size", f"{spec.memory} MiB, {spec.vcpus} vCPU, {spec.accel}"),
         ("kernel", escape(str(spec.kernel))),
         ("address", " ".join(_addresses(machine))),
@@ -180,7 +181,7 @@ def show(name: str, /, *, json: Annotated[bool, Parameter(negative=())] = False)
     output.console.print(f"[bold]{spec.name}[/]")
     for label, value in facts:
         if value:
-            output.console.print(f"  [dim]{label:<8}[/] {value}", soft_wrap=True)
+            output.console.print(f"  [dim]{label:<9}[/] {value}", soft_wrap=True)
 
 
 @app.command
@@ -201,12 +202,13 @@ def logs(
     follow
         Go on until the machine ends.
     console
-        Print the serial console, where the kernel writes, instead of the function's output.
+        Print the serial console, where the kernel writes, instead of the function's output; of a
+        unikernel there is nothing else.
     json
         Print one JSON object a line.
     """
     with control.registry(folders()) as registry:
-        registry.find(name)
+        console = console or registry.find(name).spec.unikernel
         asyncio.run(_print_logs(registry, name, follow=follow, console=console, json=json))
 
 
@@ -241,6 +243,8 @@ def stop(
     name: str, /, *, grace: float = 10, json: Annotated[bool, Parameter(negative=())] = False
 ) -> None:
     """Stop a machine: its function gets SIGTERM, and is killed if that does not end it.
+
+    A unikernel is ended at once, as there is no way to ask it.
 
     Parameters
     ----------

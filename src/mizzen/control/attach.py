@@ -66,6 +66,12 @@ def resolve(folders: Folders, text: str) -> Target:
             f"it is {machine.state}",
             f"see: mizzen machines show {text}",
         )
+    if machine.spec.unikernel:
+        raise Failure(
+            f"cannot attach to {text}",
+            "it is a unikernel, and only Linux can be entered or looked into",
+            f"see what it wrote: mizzen machines logs {text}",
+        )
     return Target(text, machine.pid, _last_lines(registry.files(text).log))
 
 

@@ -19,7 +19,7 @@ from mizzen.machines.registry import ENDED
 from mizzen.model.deployment import Address, Deployment, Vm
 from mizzen.model.errors import Failure
 from mizzen.model.incident import Incident, IncidentKind
-from mizzen.model.machine import Machine, MachineNetwork, MachineSpec, MachineState
+from mizzen.model.machine import Machine, MachineNetwork, MachineSpec, MachineState, joined
 from mizzen.store import outcomes
 
 from . import last_words, links, machines
@@ -185,11 +185,13 @@ def _listed(addresses: Sequence[str]) -> str:
 
 def _spec(wanted: Deployment, linked: Sequence[Address]) -> MachineSpec:
     image = wanted.image
-    process = replace(
-        image.process,
-        arguments=(*image.process.arguments, *wanted.arguments),
-        environment=_overridden(image.process.environment, wanted.environment),
-    )
+    process = image.process
+    if process is not None:
+        process = replace(
+            process,
+            arguments=(*process.arguments, *wanted.arguments),
+            environment=_overridden(process.environment, wanted.environment),
+        )
     network = None
     if linked:
         network = MachineNetwork(
@@ -207,6 +209,7 @@ def _spec(wanted: Deployment, linked: Sequence[Address]) -> MachineSpec:
         process=process,
         memory=wanted.memory,
         vcpus=wanted.vcpus,
+        command_line=joined(wanted.arguments) if process is None else "",
         publish=() if linked else wanted.ports,
         network=network,
         outward=bool(wanted.outward) and not linked,

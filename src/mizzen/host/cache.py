@@ -7,6 +7,7 @@ any point leaves at most a temporary folder, which the next builder of that kind
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -35,6 +36,21 @@ async def workshop(kind: Path, what: str) -> AsyncIterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.asynccontextmanager
+async def bench(kind: Path, what: str) -> AsyncIterator[Path]:
+    """Yield a temporary folder as ``workshop`` does, for many builders at a time."""
+    with explained(what):
+        async with turn(kind / ".lock"):
+            _sweep(kind)
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=kind))
+            held = _lock(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
+
+
 def closed(kind: Path) -> Path:
     """Return a folder of things that only their owner may enter, made or closed."""
     kind.mkdir(parents=True, exist_ok=True)
@@ -44,7 +60,21 @@ def closed(kind: Path) -> Path:
 
 def _sweep(kind: Path) -> None:
     for stale in kind.glob(PREFIX + "*"):
-        shutil.rmtree(stale, ignore_errors=True)
+        with contextlib.suppress(OSError):  # somebody is at that bench, or has just left it
+            held = _lock(stale)
+            shutil.rmtree(stale, ignore_errors=True)
+            os.close(held)
+
+
+def _lock(folder: Path) -> int:
+    """Return a descriptor of a folder that nobody else has locked. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def keep(made: Path, place: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from mizzen.machines.files import MachineFiles
+from mizzen.machines.outcome import exit_status
 from mizzen.model.incident import IncidentKind, Occurrence
 from mizzen.model.log import LogLine, Stream, parse_cri
 
@@ -45,11 +46,23 @@ class FollowState:
 
 
 class MachineFollower:
-    """Takes in what a machine writes; holds no more than a batch and the open events."""
+    """Takes in what a machine writes; holds no more than a batch and the open events.
 
-    def __init__(self, name: str, files: MachineFiles, rules: Rules, saved: bytes | None) -> None:
+    unikernel: the console is its function's output, and tells its end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        files: MachineFiles,
+        rules: Rules,
+        saved: bytes | None,
+        *,
+        unikernel: bool = False,
+    ) -> None:
         self._name = name
         self._rules = rules
+        self._console = _unikernel_line if unikernel else console_line
         self.state = FollowState()
         if saved is not None:
             self.state = msgspec.json.decode(saved, type=FollowState)
@@ -74,7 +87,7 @@ class MachineFollower:
             lines = file.tail.read(last=last)
             came = came or bool(lines)
             for text in lines:
-                line = console_line(text) if file is self._files[1] else _log_line(text)
+                line = self._console(text) if file is self._files[1] else _log_line(text)
                 self._hear(line)
                 events += file.grouper.add(line.stream.value, line, time.monotonic())
             if last and not lines:
@@ -133,3 +146,12 @@ class _File:
 def _log_line(text: str) -> LogLine:
     """Read a record; a line that is none was torn or forged, and is taken as output."""
     return parse_cri(text) or LogLine(None, Stream.STDOUT, text)
+
+
+def _unikernel_line(text: str) -> LogLine:
+    """Read a line of a unikernel's console: its output, or in init's words how it ended."""
+    line = console_line(text)
+    status = exit_status(line.text)
+    if status is None:
+        return LogLine(None, Stream.STDOUT, line.text)
+    return LogLine(None, Stream.INIT, f"exited status={status}")

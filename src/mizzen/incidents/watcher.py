@@ -107,7 +107,13 @@ class Watcher:
         """Follow one machine until its VMM has ended and all it wrote has been taken in."""
         name = machine.spec.name
         files = MachineFiles.of(self._folders, name)
-        follower = MachineFollower(name, files, self._rules, followed.state(self._connection, name))
+        follower = MachineFollower(
+            name,
+            files,
+            self._rules,
+            followed.state(self._connection, name),
+            unikernel=machine.spec.unikernel,
+        )
         follower.begin((machine.pid, machine.pid_start))
         end = asyncio.create_task(ended(ProcessId(machine.pid, machine.pid_start)))
         saved_at = time.monotonic()

@@ -13,6 +13,9 @@ from mizzen.model.network import Transport
 MEMORY_MIN = 96
 """MiB below which stock kernels do not get to init."""
 
+UNIKERNEL_MEMORY_MIN = 8
+"""MiB below which QEMU's firmware finds no room."""
+
 VCPUS_MAX = 64
 
 ELF = b"\x7fELF"
@@ -21,11 +24,20 @@ BZIMAGE_MAGIC = 0x202
 
 
 def check_size(
-    name: str, memory: int, vcpus: int, publish: tuple[Port, ...], *, outward: bool
+    name: str,
+    memory: int,
+    vcpus: int,
+    publish: tuple[Port, ...],
+    *,
+    outward: bool,
+    least: int = MEMORY_MIN,
 ) -> None:
-    """Raise Failure if no machine of this size can run here, whatever it boots."""
+    """Raise Failure if no machine of this size can run here, whatever it boots.
+
+    least: MiB of memory that it needs.
+    """
     what = f"cannot start machine {check_name(name)}"
-    check_bounds(what, memory, vcpus)
+    check_bounds(what, memory, vcpus, least)
     available = _available()
     if memory > available:
         raise Failure(
@@ -44,31 +56,38 @@ def check_size(
             )
 
 
-def check_bounds(what: str, memory: int, vcpus: int) -> None:
-    """Raise UsageError if no machine of this size can run anywhere."""
+def check_bounds(what: str, memory: int, vcpus: int, least: int = MEMORY_MIN) -> None:
+    """Raise UsageError if no machine of this size can run anywhere; least as of ``check_size``."""
     if not 1 <= vcpus <= VCPUS_MAX:
         raise UsageError(what, f"{vcpus} virtual CPUs", f"ask for 1 to {VCPUS_MAX}")
-    if memory < MEMORY_MIN:
-        raise UsageError(
-            what, f"{memory} MiB of memory are too few", f"ask for {MEMORY_MIN} or more"
-        )
+    if memory < least:
+        raise UsageError(what, f"{memory} MiB of memory are too few", f"ask for {least} or more")
 
 
 def check(spec: MachineSpec) -> None:
     """Raise Failure if this machine cannot run."""
-    check_size(spec.name, spec.memory, spec.vcpus, spec.publish, outward=spec.outward)
+    least = UNIKERNEL_MEMORY_MIN if spec.unikernel else MEMORY_MIN
+    check_size(spec.name, spec.memory, spec.vcpus, spec.publish, outward=spec.outward, least=least)
     what = f"cannot start machine {spec.name}"
+    if spec.process is not None and not spec.process.arguments:
+        fix = "give its Dockerfile a CMD or ENTRYPOINT"
+        raise Failure(what, "its image names no command to run", fix)
     with explained(what):
-        check_kernel(spec.kernel, what)
+        check_kernel(spec.kernel, what, unikernel=spec.unikernel)
         for path in (spec.initramfs, spec.root):
             if path is not None:
                 path.open("rb").close()
 
 
-def check_kernel(path: Path, what: str) -> None:
-    """Raise Failure if a file is neither a bzImage nor an ELF kernel, OSError if unreadable."""
+def check_kernel(path: Path, what: str, *, unikernel: bool = False) -> None:
+    """Raise Failure if a file is neither a bzImage nor an ELF kernel, OSError if unreadable.
+
+    unikernel: a bzImage is none.
+    """
     with path.open("rb") as file:
         begin = file.read(BZIMAGE_MAGIC + 4)
+    if unikernel and not begin.startswith(ELF):
+        raise Failure(what, f"{path} is no unikernel", "name an ELF file for x86-64")
     if not begin.startswith(ELF) and begin[BZIMAGE_MAGIC:] != b"HdrS":
         raise Failure(what, f"{path} is no Linux kernel", "name a bzImage or an ELF vmlinux")
 

@@ -17,15 +17,15 @@ ROOT_DEVICE = "/dev/vda"
 
 def records(spec: MachineSpec, now: float) -> Iterator[tuple[str, str]]:
     """Yield init's configuration as (key, value); guest/init/config.h says what each means."""
-    process = spec.process
     if spec.root is not None:
         yield "root", ROOT_DEVICE
-    for argument in process.arguments:
-        yield "argument", argument
-    for variable in process.environment:
-        yield "environment", variable
-    yield "user", process.user
-    yield "directory", process.directory
+    if spec.process is not None:
+        for argument in spec.process.arguments:
+            yield "argument", argument
+        for variable in spec.process.environment:
+            yield "environment", variable
+        yield "user", spec.process.user
+        yield "directory", spec.process.directory
     yield "hostname", spec.name
     if spec.network is None:
         yield "address", f"{ADDRESS}/{PREFIX}"

@@ -22,6 +22,13 @@ TAIL = 64 << 10
 REASON = 300
 """Characters of a reason that are kept."""
 
+_LAST_WORDS = re.compile(
+    r"exited status=(\d{1,3})$"
+    r"|Solo5: (?:solo5_exit\((\d{1,3})\) called$|solo5_abort\(\) called$|ABORT: )"
+)
+_ABORTED = 255
+"""The status that Solo5 gives what it aborts."""
+
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 _PRINTK = re.compile(r"^\[ *\d+\.\d+\] ")
 
@@ -35,8 +42,10 @@ class Outcome:
     reason: str
 
 
-def judge(files: MachineFiles) -> Outcome:
+def judge(files: MachineFiles, *, unikernel: bool = False) -> Outcome:
     """Return how a machine whose VMM has gone ended."""
+    if unikernel:
+        return _judge_unikernel(files)
     log = _tail(files.log)
     console = [_PRINTK.sub("", line.rstrip("\r")) for line in _tail(files.console)]
     for lines in (log, console):
@@ -48,6 +57,30 @@ def judge(files: MachineFiles) -> Outcome:
     if words := complaint(files):
         return _failed(f"the VMM failed: {words}")
     return _failed("its VMM ended without a word; it was killed, or the guest powered off")
+
+
+def exit_status(line: str) -> int | None:
+    """Return the status that a unikernel tells in a line of its console when it ends, if it does.
+
+    Mizzen's own way is ``exited status=N``, MirageOS's is Solo5's.
+    """
+    found = _LAST_WORDS.match(line)
+    return int(found[1] or found[2] or _ABORTED) if found else None
+
+
+def _judge_unikernel(files: MachineFiles) -> Outcome:
+    console = [line.strip() for line in _tail(files.console) if line.strip()]
+    last = console.pop() if console else ""
+    status = exit_status(last)
+    if status is None:
+        if words := complaint(files):
+            return _failed(f"the VMM failed: {words}")
+        said = f"its last line: {last}" if last else "it wrote nothing"
+        return _failed(f"its VMM ended without a word; {said}")
+    if status == 0:
+        return Outcome(MachineState.STOPPED, status, "exited with status 0")
+    before = f": {console[-1]}" if console else ""
+    return Outcome(MachineState.FAILED, status, _clean(f"exited with status {status}{before}"))
 
 
 def ended_at(files: MachineFiles, now: float) -> float:

@@ -136,7 +136,8 @@ class Registry:
     async def stop(self, name: str, grace: float) -> Machine:
         """Ask a machine's function to end; end the machine if it has not after ``grace`` seconds.
 
-        Raises Failure if it has ended already.
+        A unikernel is ended at once: there is no way to ask it. Raises Failure if it has ended
+        already.
         """
         machine = self.find(name)
         if machine.state in ENDED:
@@ -148,15 +149,15 @@ class Registry:
         if machine.state is MachineState.STARTING:
             raise Failure(f"cannot stop machine {name}", "it is being started", "try again")
         vmm = ProcessId(machine.pid, machine.pid_start)
-        answer = await command(self.files(name), f"stop {round(grace)}", max(grace, 1))
-        patience = grace + EXIT_SLACK if answer == "ok" else 1
-        if await process.ended(vmm, patience):
-            return self.find(name)
+        if not machine.spec.unikernel:
+            answer = await command(self.files(name), f"stop {round(grace)}", max(grace, 1))
+            patience = grace + EXIT_SLACK if answer == "ok" else 1
+            if await process.ended(vmm, patience):
+                return self.find(name)
         process.kill(vmm, signal.SIGKILL)
         await process.ended(vmm)
-        stopped = replace(
-            machine, state=MachineState.STOPPED, ended=time.time(), reason="stopped by force"
-        )
+        reason = "stopped, as a unikernel is" if machine.spec.unikernel else "stopped by force"
+        stopped = replace(machine, state=MachineState.STOPPED, ended=time.time(), reason=reason)
         return self._settle(machine, stopped)
 
     def remove(self, name: str) -> None:
@@ -197,7 +198,7 @@ class Registry:
             now = replace(machine, state=MachineState.FAILED, ended=time.time(), reason=reason)
         else:
             process.reap(machine.pid)
-            outcome = judge(files)
+            outcome = judge(files, unikernel=machine.spec.unikernel)
             now = replace(
                 machine,
                 state=outcome.state,

@@ -34,7 +34,8 @@ class Deployment:
     service: what it is a version of. version: names its content, in hex.
     memory: MiB. vcpus: virtual CPUs. accel: None takes what works here.
     label: of its link (``model.network.Link``).
-    arguments: follow those of the image's process. environment: "NAME=value", over the image's.
+    arguments: follow those of the image's process; they are all that a unikernel gets.
+    environment: "NAME=value", over the image's.
     outward: as ``control.machines.Wish`` has it. ports: for user networking, of the guest.
     """
 

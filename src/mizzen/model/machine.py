@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,9 @@ from .image import ProcessConfig
 from .network import Link, Transport
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+_PLAIN = re.compile(r'[^ "\\]+')
+_SPECIAL = re.compile(r'["\\]')
 
 
 class Accel(StrEnum):
@@ -75,8 +79,10 @@ class MachineSpec:
     """What a machine should be.
 
     name: a DNS label, unique on this host.
+    initramfs, process: None for a unikernel.
     memory: MiB of RAM. vcpus: virtual CPUs.
-    command_line: kernel parameters added to the driver's own.
+    command_line: kernel parameters added to the driver's own; of a unikernel its arguments, joined
+        by ``joined``.
     publish: ports of user networking; host port 0 takes a free one.
     network: its link; None is QEMU's user networking.
     outward: whether user networking lets it begin conversations, with whatever this user may reach
@@ -86,9 +92,9 @@ class MachineSpec:
     name: str
     reference: str
     kernel: Path
-    initramfs: Path
+    initramfs: Path | None
     root: Path | None
-    process: ProcessConfig
+    process: ProcessConfig | None
     memory: int = 256
     vcpus: int = 1
     accel: Accel = Accel.TCG
@@ -96,6 +102,11 @@ class MachineSpec:
     publish: tuple[Port, ...] = ()
     network: MachineNetwork | None = None
     outward: bool = False
+
+    @property
+    def unikernel(self) -> bool:
+        """Whether its kernel is all there is: no init, no process, no root."""
+        return self.initramfs is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,28 @@ class Machine:
     status: int | None = None
     reason: str = ""
     ports: tuple[Port, ...] = ()
+
+
+def joined(arguments: Sequence[str]) -> str:
+    r"""Return a unikernel's arguments as the one line that it gets.
+
+    One that is empty or holds a space, a quote or a backslash is quoted as MirageOS reads it:
+    ``"a \"b\""``. Raises UsageError for what no line can hold.
+    """
+    for argument in arguments:
+        if not argument.isprintable():
+            raise UsageError(
+                f"cannot pass {argument!r} to a unikernel",
+                "it holds a character that is not printable",
+                "leave that out",
+            )
+    return " ".join(map(_quoted, arguments))
+
+
+def _quoted(argument: str) -> str:
+    if _PLAIN.fullmatch(argument):
+        return argument
+    return '"' + _SPECIAL.sub(r"\\\g<0>", argument) + '"'
 
 
 def check_name(name: str) -> str:

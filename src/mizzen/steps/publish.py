@@ -10,7 +10,7 @@ import msgspec
 from mizzen.control import dispose
 from mizzen.control import stage as staging
 from mizzen.control.publish import setting
-from mizzen.control.services import check_drain, check_name, parse_ports
+from mizzen.control.services import check_drain, check_name, check_once, parse_ports
 from mizzen.control.stage import Candidate
 from mizzen.engine.graph import Graph, current
 from mizzen.engine.job import Job
@@ -21,7 +21,7 @@ from mizzen.engine.terms import Term, gather
 from mizzen.model.deployment import Live, Vm
 from mizzen.model.duration import seconds
 from mizzen.model.errors import Failure
-from mizzen.model.service import Service
+from mizzen.model.service import Service, ServicePort
 from mizzen.publish import probe as probing
 
 from . import ready as readiness
@@ -107,10 +107,10 @@ def port(
     """Lead ports of this host to a machine, once it is ready; those before lead on until then.
 
     name: of the service, as ``mizzen publish list`` shows it. ports: of the host, each with the
-    machine's own; "53/udp" for UDP.
+    machine's own: 80, "53/udp", or of one of the host's addresses only, as "127.0.0.1:2525".
     ready: when the machine is: ``http("/healthz")``, ``tcp()``, ``command("...")`` or
     ``running()``; None is ``tcp()``. drain: how long connections to the version before may go on.
-    addresses: of the host; none are all it has.
+    addresses: of the host, for ports that name none; without any, all it has.
 
         live = publish.port("website", vm, {8080: 80}, ready=http("/healthz"))
 
@@ -184,11 +184,9 @@ def _service(
     addresses: Sequence[str],
 ) -> Service:
     """Return what arguments say. Raises Failure, or what wrong types raise."""
-    if not ports:
-        raise ValueError("no port is named: write {8080: 80}")
     service = Service(
         check_name(name),
-        parse_ports([_written(*pair) for pair in ports.items()], addresses),
+        _ports(ports, addresses),
         (readiness.tcp() if ready is None else ready).probe(),
         check_drain(seconds(drain) if drain else 0.0),
     )
@@ -196,7 +194,22 @@ def _service(
     return service
 
 
-def _written(host: int | str, guest: int | str) -> str:
+def _ports(
+    ports: Mapping[int | str, int | str], addresses: Sequence[str]
+) -> tuple[ServicePort, ...]:
+    """Read ports of the host, each with the machine's. Raises Failure or ValueError."""
+    if not ports:
+        raise ValueError("no port is named: write {8080: 80}")
+    found: tuple[ServicePort, ...] = ()
+    for host, guest in ports.items():
+        address, colon, port = str(host).rpartition(":")
+        own = [address.removeprefix("[").removesuffix("]")] if colon else addresses
+        found += parse_ports([_written(port, guest)], own)
+    check_once(found)
+    return found
+
+
+def _written(host: str, guest: int | str) -> str:
     """Return a pair of ports as it is on a command line. Raises ValueError."""
     number, transport = guest_port(host)
     inner, kind = guest_port(guest)

@@ -12,16 +12,19 @@ import msgspec
 from mizzen.control.services import NAME_MAX
 from mizzen.engine.step import failed
 from mizzen.engine.terms import Input, Term, constant, gather
-from mizzen.machines.checks import check_bounds
-from mizzen.model.deployment import VERSION_DIGITS, Deployment
+from mizzen.machines.checks import UNIKERNEL_MEMORY_MIN, check_bounds
+from mizzen.model.deployment import VERSION_DIGITS, Address, Deployment
 from mizzen.model.errors import Failure
-from mizzen.model.image import Image
+from mizzen.model.image import Image, ProcessConfig
 from mizzen.model.machine import NAME, Accel, Port
 
 from .arguments import mebibytes, published, told
 
-Argument: TypeAlias = Input[str] | Callable[[str], str]
-"""One argument: text, a term of text, or what makes text of the machine's address."""
+Text: TypeAlias = Input[str] | Input[Address]
+"""Text, or an address, which is told as text."""
+
+Argument: TypeAlias = Text | Callable[[str], str]
+"""One argument: text, or what makes text of the machine's address."""
 
 Arguments: TypeAlias = Sequence[Argument] | Callable[[str], Sequence[str]]
 """All arguments: one by one, or what makes them of the machine's address."""
@@ -101,7 +104,7 @@ def spec(
     vcpus: int = 1,
     network: str | None = None,
     args: Arguments = (),
-    env: Mapping[str, Input[str]] | None = None,
+    env: Mapping[str, Text] | None = None,
     outward: bool | None = None,
     ports: Sequence[int | str] | None = None,
     accel: str | None = None,
@@ -114,16 +117,17 @@ def spec(
     image: what it boots. memory: "256M", "1G", or MiB. vcpus: virtual CPUs.
     network: the label that ``network.allow`` knows it by; machines may share one. None is the
         name.
-    args: follow the image's own command. A function gets the machine's address, as text: the
-        first one where it has several. Instead of all of them, each can be a function, or a term.
-    env: variables, over the image's own.
+    args: follow the image's own command, and are all that a unikernel gets. A function gets the
+        machine's address, as text: the first one where it has several. Instead of all of them,
+        each can be a function, a term, or another machine's address.
+    env: variables, over the image's own; texts, or other machines' addresses.
     outward: whether it may begin conversations; None is yes where it has an address of its own,
         no with QEMU's user networking, where that lets it reach whatever you can.
     ports: of the guest, such as 80 or "53/udp". Only QEMU's user networking needs them, since it
         has to know them beforehand; None takes those that the image exposes.
     accel: "kvm" or "tcg"; None takes what works here.
 
-        spec = machines.spec("entry", image, env={"NEXT": signer_address.map(str)},
+        spec = machines.spec("entry", image, env={"NEXT": signer_ip},
                              args=lambda ip: [f"--listen={ip}:25"])
     """
     label = f"{SPEC} {name}"
@@ -137,11 +141,14 @@ def spec(
         return failed(label, told(label, error))
 
     def make(values: tuple[object, ...]) -> Spec:
-        booted, *rest = values
-        if not isinstance(booted, Image):
-            why = f"its image is of type {type(booted).__name__}"
-            raise Failure(f"cannot do {label}", why, "give what docker.build returns")
+        booted, *rest = (str(one) if isinstance(one, Address) else one for one in values)
+        process = _process(label, booted, mebibytes(memory), vcpus)
+        assert isinstance(booted, Image)
         texts, arguments = rest[: len(variables)], tuple(rest[len(variables) :])
+        if process is None and variables:
+            why = "a unikernel has no environment"
+            raise Failure(f"cannot do {label}", why, "give it arguments instead")
+        exposed = process.ports if process is not None else ()
         return Spec(
             name=name,
             image=booted,
@@ -151,7 +158,7 @@ def spec(
             args=args if callable(args) else _arguments(label, arguments),
             environment=_environment(label, dict(zip(variables, texts, strict=True))),
             outward=outward,
-            ports=tuple(map(published, booted.process.ports)) if guests is None else guests,
+            ports=tuple(map(published, exposed)) if guests is None else guests,
             accel=kind,
         ).named()
 
@@ -175,7 +182,17 @@ def _check(name: str, memory: int, vcpus: int, network: str | None) -> None:
                 f"a name has 1 to {NAME_MAX} of a-z, 0-9 and -, and does not begin or end with -",
                 "choose another",
             )
-    check_bounds(f"cannot start machines of {name}", memory, vcpus)
+    check_bounds(f"cannot start machines of {name}", memory, vcpus, UNIKERNEL_MEMORY_MIN)
+
+
+def _process(label: str, image: object, memory: int, vcpus: int) -> ProcessConfig | None:
+    """Return how an image's process starts, None of a unikernel. Raises Failure."""
+    if not isinstance(image, Image):
+        why = f"its image is of type {type(image).__name__}"
+        raise Failure(f"cannot do {label}", why, "give what docker.build returns")
+    if image.process is not None:
+        check_bounds(f"cannot do {label}", memory, vcpus)
+    return image.process
 
 
 def _arguments(label: str, values: tuple[object, ...]) -> Known:

@@ -1,8 +1,6 @@
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,7 @@ from mizzen.model.errors import Failure
 from mizzen.model.progress import silent
 
 EXAMPLE = Path(__file__).parents[3] / "examples/functions/hellooopsie"
-SLEEPER = "FROM localhost/mizzen/python\nRUN echo begun && sleep 987\nCMD x\n"
+SLEEPER = "FROM localhost/mizzen/python\nRUN setsid sleep 987 & sleep 987\nCMD x\n"
 
 BUILD = """
 import asyncio, sys
@@ -97,14 +95,9 @@ def test_a_failing_step_is_told_and_leaves_nothing(build, function, containers):
     text = "FROM localhost/mizzen/python\nRUN echo no such luck && exit 3\nCMD x\n"
     with pytest.raises(Failure) as failure:
         build(function(text))
-    assert "RUN echo no such luck && exit 3 failed" in str(failure.value)
+    assert "Dockerfile:2: RUN echo no such luck && exit 3 failed" in str(failure.value)
     assert "(no such luck)" in str(failure.value)
     assert containers() <= before
-
-
-def test_an_image_without_a_command_is_refused(build, function):
-    with pytest.raises(Failure, match="names no command"):
-        build(function("FROM scratch\nCOPY Dockerfile /\n"))
 
 
 def test_an_image_that_does_not_exist_is_told(build):
@@ -124,7 +117,7 @@ def test_a_cancelled_build_leaves_no_container_and_no_process(
         task = asyncio.create_task(
             image.build(source, kernel=bare_kernel, folders=folders, report=silent)
         )
-        while not sleepers():
+        while len(sleepers()) < 2:
             assert not task.done()
             await asyncio.sleep(0.05)
         task.cancel()
@@ -141,11 +134,10 @@ def test_the_next_build_sweeps_up_after_a_killed_one(build, folders, function, c
     source = function(SLEEPER)
     command = [sys.executable, "-c", BUILD, folders.state, folders.runtime, source]
     builder = subprocess.Popen([str(word) for word in command], start_new_session=True)
-    until(sleepers)
+    until(lambda: len(sleepers()) == 2)
     builder.kill()
     builder.wait()
-    for pid in sleepers():
-        os.kill(pid, signal.SIGKILL)
+    until(lambda: not sleepers())
     with pytest.raises(Failure):
         build(function("FROM localhost/mizzen/python\nRUN false\nCMD x\n"))
     until(lambda: containers() <= before)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mizzen.control.machines import name_for, parse_publication
 from mizzen.model.errors import UsageError
-from mizzen.model.machine import Port, check_name
+from mizzen.model.machine import Port, check_name, joined
 from mizzen.model.network import Transport
 
 
@@ -17,6 +17,25 @@ def test_any_source_makes_a_valid_name(source):
 
 def test_name_is_the_sources_last_part():
     assert name_for("registry.example/team/web:1.2").startswith("web-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), ""),
+        (("--listen=10.0.0.2:80", "--sick"), "--listen=10.0.0.2:80 --sick"),
+        (("--hello=a b", ""), '"--hello=a b" ""'),
+        (('--say="x\\y"',), '"--say=\\"x\\\\y\\""'),
+    ],
+)
+def test_arguments_of_a_unikernel_are_one_line(arguments, line):
+    assert joined(arguments) == line
+
+
+@pytest.mark.parametrize("argument", ["a\nb", "\0", "\x7f"])
+def test_what_no_line_can_hold_is_refused(argument):
+    with pytest.raises(UsageError, match="not printable"):
+        joined([argument])
 
 
 def test_publications():

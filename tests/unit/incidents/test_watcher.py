@@ -43,11 +43,13 @@ class House:
         self.connection = connect(self.folders.database)
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def machine(self, name: str) -> Machine:
+    def machine(self, name: str, *, unikernel: bool = False) -> Machine:
         process = subprocess.Popen(["sleep", "300"])
         self.processes.append(process)
         self.folders.machine(name).mkdir(parents=True, exist_ok=True)
         spec = MachineSpec(name, "", Path(), Path(), None, ProcessConfig(("/app",)))
+        if unikernel:
+            spec = replace(spec, initramfs=None, process=None)
         machine = Machine(
             spec, MachineState.RUNNING, process.pid, start_time(process.pid), time.time()
         )
@@ -166,6 +168,23 @@ def test_an_end_is_an_error_unless_somebody_wanted_it(house, words, state, messa
         assert all(one.count == 1 for one in found)
         messages = {one.message for one in found}
         assert messages == {"ERROR: last words"} | ({message} if message else set())
+
+    asyncio.run(scenario())
+
+
+def test_a_unikernel_tells_errors_and_its_end_on_its_console(house):
+    async def scenario():
+        machine = house.machine("hello", unikernel=True)
+        console = house.folders.machine("hello") / "console.log"
+        console.write_bytes(b"hello answers\r\nERROR: no room\r\nexited status=3\r\n")
+        house.end(machine)
+        async with house.watched() as seen:
+            found = [(await seen.get()).incident for _ in range(2)]
+        assert {(one.kind, one.message) for one in found} == {
+            (IncidentKind.OUTPUT, "ERROR: no room"),
+            (IncidentKind.EXIT, "the function exited with status 3"),
+        }
+        assert house.counted() == 2
 
     asyncio.run(scenario())
 

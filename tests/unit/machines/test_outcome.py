@@ -79,6 +79,41 @@ def test_silent_end_is_a_failure(files):
     assert judge(files).state is FAILED
 
 
+@pytest.mark.parametrize(
+    ("console", "expected"),
+    [
+        ("web answers\r\nexited status=0\r\n", (STOPPED, 0, "exited with status 0")),
+        ("exited status=3\r\n", (FAILED, 3, "exited with status 3")),
+        (
+            "fatal: no device\r\nexited status=1\r\n",
+            (FAILED, 1, "exited with status 1: fatal: no device"),
+        ),
+        ("Solo5: solo5_exit(0) called\n", (STOPPED, 0, "exited with status 0")),
+        (
+            "Fatal error: exception Not_found\nSolo5: solo5_exit(2) called\n",
+            (FAILED, 2, "exited with status 2: Fatal error: exception Not_found"),
+        ),
+        ("Solo5: solo5_abort() called\n", (FAILED, 255, "exited with status 255")),
+        ("Solo5: ABORT: mem.c:51: out of it\n", (FAILED, 255, "exited with status 255")),
+        (
+            "exited status=0\nnot yet\n",
+            (FAILED, None, "its VMM ended without a word; its last line: not yet"),
+        ),
+        ("", (FAILED, None, "its VMM ended without a word; it wrote nothing")),
+    ],
+)
+def test_console_tells_how_a_unikernel_ended(files, console, expected):
+    write(files, console=console)
+    outcome = judge(files, unikernel=True)
+    assert (outcome.state, outcome.status, outcome.reason) == expected
+
+
+def test_unikernel_whose_vmm_failed_is_told_by_its_complaint(files):
+    write(files, vmm="qemu-system-x86_64: Cannot load x86-64 image, give a 32bit one.\n")
+    reason = judge(files, unikernel=True).reason
+    assert reason == "the VMM failed: Cannot load x86-64 image, give a 32bit one."
+
+
 def test_end_is_when_the_last_byte_was_written(files):
     write(files, log="x")
     os.utime(files.log, (100, 100))
@@ -95,6 +130,7 @@ def test_end_is_when_the_last_byte_was_written(files):
 @given(log=st.text(), console=st.text(), fatal=st.text())
 def test_whatever_a_guest_writes_makes_one_short_printable_line(files, log, console, fatal):
     write(files, log=log + "\n" + said(f"fatal: {fatal}"), console=console)
-    reason = judge(files).reason
-    assert len(reason) <= REASON
-    assert reason.isprintable()
+    for unikernel in (False, True):
+        reason = judge(files, unikernel=unikernel).reason
+        assert len(reason) <= REASON
+        assert reason.isprintable()

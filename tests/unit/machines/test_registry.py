@@ -106,6 +106,20 @@ def test_name_is_taken_until_its_machine_is_removed(registry, spec):
         asyncio.run(registry.start(spec, Sleeper()))
 
 
+def test_unikernel_is_ended_without_being_asked(registry, spec):
+    spec.kernel.write_bytes(b"\x7fELF" + bytes(0x300))
+    bare = replace(spec, initramfs=None, process=None, memory=8)
+    asyncio.run(registry.start(bare, Sleeper()))
+    stopped = asyncio.run(registry.stop("web", 1000))
+    assert (stopped.state, stopped.reason) == (MachineState.STOPPED, "stopped, as a unikernel is")
+    assert registry.find("web") == stopped
+
+
+def test_unikernel_must_be_an_elf_file(registry, spec):
+    with pytest.raises(Failure, match="no unikernel; name an ELF file"):
+        asyncio.run(registry.start(replace(spec, initramfs=None, process=None), Sleeper()))
+
+
 def test_failed_start_leaves_nothing(registry, spec):
     with pytest.raises(Failure, match="does not want to"):
         asyncio.run(registry.start(spec, Refusing()))
@@ -240,6 +254,12 @@ def test_udp_port_of_a_machine_that_is_shut_off_is_refused(registry, spec):
     with pytest.raises(UsageError, match=r"answers no UDP .*--outward"):
         asyncio.run(registry.start(wanted, Sleeper()))
     asyncio.run(registry.start(replace(wanted, outward=True), Sleeper()))
+
+
+def test_an_image_without_a_command_is_refused(registry, spec):
+    with pytest.raises(Failure, match="its image names no command to run; give its Dockerfile"):
+        asyncio.run(registry.start(replace(spec, process=ProcessConfig(())), Sleeper()))
+    assert registry.everything() == []
 
 
 def test_kernel_that_is_none_is_refused(registry, spec):

@@ -241,7 +241,9 @@ async def machine(at: Place, name: str) -> Vm:
         ({"name": "Web"}, "'Web' cannot name a service"),
         ({"ports": {}}, "no port is named"),
         ({"ports": {"http": 80}}, "'http' is no port"),
-        ({"ports": {99999: 80}}, "99999 is no port"),
+        ({"ports": {"here:80": 80}}, "cannot publish at 'here'"),
+        ({"ports": {"[::1]:http": 80}}, "'http' is no port"),
+        ({"ports": {99999: 80}}, "'99999' is no port"),
         ({"ports": {"53/udp": "53/tcp"}}, "port 53/udp cannot lead to 53/tcp"),
         ({"ports": {80: 80, "80/tcp": 81}}, "it is named twice"),
         ({"ports": {"53/udp": 53}}, "it has no TCP port to try"),
@@ -281,7 +283,7 @@ def test_ports_and_readiness_read_as_they_are_written():
             publish.service(
                 "web",
                 vm,
-                {8080: 80, "53/udp": 5353},
+                {8080: 80, "53/udp": 5353, "[::1]:8081": "80/tcp"},
                 ready=http("/healthz", contains="ok", interval="500ms"),
                 drain=0,
                 addresses=["192.0.2.1"],
@@ -295,6 +297,7 @@ def test_ports_and_readiness_read_as_they_are_written():
     assert service.ports == (
         ServicePort(8080, 80, Transport.TCP, "192.0.2.1"),
         ServicePort(53, 5353, Transport.UDP, "192.0.2.1"),
+        ServicePort(8081, 80, Transport.TCP, "::1"),
     )
     probe = service.probe
     assert (probe.kind, probe.path, probe.contains) == (ProbeKind.HTTP, "/healthz", "ok")

@@ -14,6 +14,7 @@ from mizzen.engine.graph import Graph
 from mizzen.engine.pipeline import Pipeline
 from mizzen.engine.states import Failed, Ok, State
 from mizzen.engine.terms import Term, constant
+from mizzen.model.deployment import Address
 from mizzen.model.image import Image
 from mizzen.model.machine import Accel, Port
 from mizzen.model.network import Transport
@@ -47,7 +48,7 @@ def test_spec_reads_as_it_is_written(image):
             constant(image),
             memory="1G",
             network="mizzen0",
-            env={"MAIL": constant("10.70.0.9")},
+            env={"MAIL": constant(Address("mail-00000001", "10.70.0.9"))},
             args=lambda ip: [f"--listen={ip}:80"],
             ports=[80, "53/udp"],
             accel="tcg",
@@ -81,6 +82,15 @@ def test_without_a_word_it_has_the_images_ports_and_its_own_label(image):
     assert made.ports == (Port(0, 80),)
     assert made.label == "website"
     assert (made.memory, made.outward, made.accel) == (256, None, None)
+
+
+def test_unikernel_has_arguments_little_memory_and_no_environment(image):
+    alone = replace(image, initramfs=None, process=None)
+    made = spec_of(lambda: machines.spec("hello", alone, memory="16M", args=["--name=x"]))
+    assert (made.memory, made.ports) == (16, ())
+    _, state = states(lambda: machines.spec("hello", alone, env={"A": "1"}))
+    assert isinstance(state, Failed)
+    assert "a unikernel has no environment" in str(state.error)
 
 
 def test_equal_content_is_one_machine_and_any_other_content_another(image):
@@ -121,6 +131,7 @@ def test_equal_content_is_one_machine_and_any_other_content_another(image):
         ({"args": lambda _: [5]}, "their function returned 5"),
         ({"env": {"A=B": "1"}}, "'A=B' cannot be '1'"),
         ({"env": {"A": 5}}, "'A' cannot be 5"),
+        ({"memory": "32M"}, "32 MiB of memory are too few"),
     ],
 )
 def test_what_makes_no_machine_fails_at_the_spec(image, arguments, why):

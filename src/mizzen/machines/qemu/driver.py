@@ -26,6 +26,7 @@ from mizzen.model.machine import Accel, MachineSpec, Port
 from mizzen.model.network import Transport
 
 from . import qmp
+from .board import MULTIBOOT_SEARCH, Board, board
 from .command import Descriptors, arguments
 
 UIDS = range(61184, 65520)
@@ -49,14 +50,15 @@ class QemuDriver:
         """Start a VM; see Driver. It is under way when its monitor has answered."""
         what = f"cannot start machine {spec.name}"
         user, groups = identity(spec.accel)
-        khz = await asyncio.to_thread(tsc.measure_khz) if spec.accel is Accel.TCG else 0
+        measured = spec.accel is Accel.TCG and not spec.unikernel
+        khz = await asyncio.to_thread(tsc.measure_khz) if measured else 0
         with contextlib.ExitStack() as stack, explained(what):
             log = stack.enter_context(files.vmm.open("ab"))
             inherited = replace(
                 _open_all(spec, files, stack, private=user is not None), interface=interface
             )
             spawned = process.spawn(
-                arguments(spec, inherited, khz),
+                arguments(spec, inherited, khz, _board(spec)),
                 what=what,
                 log=log,
                 pass_fds=inherited.all,
@@ -119,15 +121,26 @@ def _open_all(
 
     return Descriptors(
         kernel=keep(_kernel(spec, files, private=private)),
-        initramfs=keep(_joined(files, spec.initramfs, segment(spec, time.time()))),
+        initramfs=(
+            keep(_joined(files, spec.initramfs, segment(spec, time.time())))
+            if spec.initramfs is not None
+            else None
+        ),
         memory=keep(_memory(spec)),
         root=keep(spec.root.open("rb")) if spec.root is not None else None,
-        log=keep(files.log.open("ab")),
+        log=keep(files.log.open("ab")) if not spec.unikernel else None,
         console=keep(files.console.open("ab")),
         qmp=server(files.qmp),
         console_socket=server(files.console_socket),
-        control=server(files.control),
+        control=server(files.control) if not spec.unikernel else None,
     )
+
+
+def _board(spec: MachineSpec) -> Board:
+    if not spec.unikernel:
+        return Board.MICROVM
+    with spec.kernel.open("rb") as kernel:
+        return board(kernel.read(MULTIBOOT_SEARCH))
 
 
 def _kernel(spec: MachineSpec, files: MachineFiles, *, private: bool) -> BinaryIO:
@@ -165,16 +178,20 @@ async def _first_answer(
 
     async def ask() -> str:
         async with qmp.conversation(files.qmp, what) as client:
-            return await qmp.monitor(client, "info usernet")
+            told = await qmp.monitor(client, "info usernet")
+            if spec.unikernel:
+                await qmp.go(client)
+            return told
 
     asking = asyncio.create_task(ask())
     ending = asyncio.create_task(process.ended(spawned))
     try:
         await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if asking.done() and asking.exception() is not None:
-            # A QEMU that dies closes its monitor first: what it complained of says more.
-            await asyncio.wait({ending}, timeout=DYING)
-        if ending.done():
+        if ending.done() or asking.exception() is not None:
+            # A QEMU that dies closes its monitor: the one follows the other.
+            await asyncio.wait({asking, ending}, timeout=DYING)
+        failed = not asking.done() or asking.exception() is not None
+        if failed and ending.done():  # what it complained of says more than that it closed
             raise Failure(what, *explain(complaint(files), spec.accel))
         return forwards(await asking)
     finally:

@@ -39,6 +39,12 @@ async def conversation(path: Path, what: str) -> AsyncIterator[QMPClient]:
         raise Failure(what, f"QEMU's monitor: {why}", "try again") from error
 
 
+async def go(client: QMPClient) -> None:
+    """Let the CPUs of a machine that was started with ``-S`` run."""
+    with contextlib.suppress(QMPError, EOFError, OSError):  # it may have ended already
+        await client.execute("cont")
+
+
 async def monitor(client: QMPClient, line: str) -> str:
     """Run a command of the human monitor and return its text."""
     text = await client.execute("human-monitor-command", {"command-line": line})

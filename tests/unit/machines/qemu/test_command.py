@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from mizzen.machines.qemu.board import Board, board
 from mizzen.machines.qemu.command import Descriptors, arguments, kernel_parameters
 from mizzen.machines.qemu.driver import explain, forwards
 from mizzen.model.image import ProcessConfig
@@ -48,12 +52,12 @@ qemu-system-x86_64
 -initrd /proc/self/fd/11
 -append console=ttyS0 quiet loglevel=5 panic=-1 printk.devkmsg=on cryptomgr.notests \
 tsc_early_khz=2600000 tsc=reliable clearcpuid=141
--add-fd fd=14,set=1
 -add-fd fd=15,set=2
 -chardev socket,id=qmp,fd=16,server=on,wait=off
 -mon chardev=qmp,mode=control
 -chardev socket,id=console,fd=17,server=on,wait=off,logfile=/dev/fdset/2,logappend=on
 -serial chardev:console
+-add-fd fd=14,set=1
 -device virtio-serial-device
 -chardev file,id=log,path=/dev/null,logfile=/dev/fdset/1,logappend=on
 -device virtserialport,chardev=log,name=org.mizzen.log
@@ -107,6 +111,80 @@ def test_kvm_takes_the_hosts_cpu_and_needs_no_help_with_clocks():
     assert "\n-accel kvm\n-cpu host\n" in text
     assert "tsc" not in text
     assert "clearcpuid" not in text
+
+
+UNIKERNEL = replace(
+    SPEC,
+    initramfs=None,
+    root=None,
+    process=None,
+    publish=(),
+    command_line="--listen=10.70.0.2:80 --sick",
+)
+
+BARE = replace(INHERITED, initramfs=None, root=None, log=None, control=None)
+
+WHOLE_UNIKERNEL = """\
+qemu-system-x86_64
+-name guest=web
+-nodefaults
+-no-user-config
+-no-reboot
+-display none
+-machine microvm,acpi=off,memory-backend=ram
+-accel tcg,tb-size=32
+-cpu qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,+arat
+-smp 1
+-m 256M
+-object memory-backend-file,id=ram,size=256M,mem-path=/proc/self/fd/12,share=on
+-kernel /proc/self/fd/10
+-append --listen=10.70.0.2:80 --sick
+-add-fd fd=15,set=2
+-chardev socket,id=qmp,fd=16,server=on,wait=off
+-mon chardev=qmp,mode=control
+-chardev socket,id=console,fd=17,server=on,wait=off,logfile=/dev/fdset/2,logappend=on
+-serial chardev:console
+-S
+-device isa-debug-exit,iobase=0x501,iosize=2
+-netdev user,id=net,restrict=on,ipv6=off,net=10.0.2.0/24,dhcpstart=10.0.2.15
+-device virtio-net-device,netdev=net
+-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"""
+
+
+def test_whole_command_line_of_a_unikernel():
+    command = arguments(UNIKERNEL, BARE, 0)
+    assert command[command.index("-append") + 1] == UNIKERNEL.command_line
+    assert " ".join(command) == " ".join(WHOLE_UNIKERNEL.split())
+    assert sorted(BARE.all) == [10, 12, 15, 16, 17]
+
+
+def test_unikernel_that_looks_for_pci_finds_it():
+    network = MachineNetwork(("10.70.0.0/24",), mac="02:00:0a:46:00:02")
+    spec = replace(UNIKERNEL, network=network)
+    text = drawn(arguments(spec, replace(BARE, interface=19), 0, Board.PC))
+    assert "\n-machine pc,acpi=off,memory-backend=ram\n" in text
+    device = "virtio-net-pci,romfile=,netdev=net,mac=02:00:0a:46:00:02"
+    assert f"\n-netdev tap,id=net,fd=19\n-device {device}\n" in text
+
+
+def header(flags: int = 0x10003, checksum: int = -(0x1BADB002 + 0x10003) % (1 << 32)) -> bytes:
+    return struct.pack("<3I", 0x1BADB002, flags, checksum)
+
+
+@pytest.mark.parametrize(
+    ("begin", "expected"),
+    [
+        (b"", Board.MICROVM),
+        (header(), Board.PC),
+        (bytes(8180) + header(), Board.PC),
+        (bytes(8184) + header(), Board.MICROVM),  # behind where it may lie
+        (bytes(2) + header(), Board.MICROVM),  # not aligned
+        (header(flags=7), Board.MICROVM),  # the sum is wrong
+        (header()[:11], Board.MICROVM),
+    ],
+)
+def test_multiboot_asks_for_a_pc(begin, expected):
+    assert board(begin) is expected
 
 
 def test_users_kernel_parameters_come_last():

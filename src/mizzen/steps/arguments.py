@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from mizzen.engine.terms import caller
+from mizzen.engine.step import failed, wrong
+from mizzen.engine.terms import Term, caller
 from mizzen.model.errors import Failure
 from mizzen.model.machine import Port
 from mizzen.model.network import Transport
@@ -34,6 +36,16 @@ def published(port: str | int) -> Port:
     """Return a guest's port that user networking leads to from any free one of the host."""
     number, transport = guest_port(port)
     return Port(0, number, transport)
+
+
+def unfit(name: str, **inputs: object) -> Term[Any] | None:
+    """Return a failed step for inputs that are no terms, None if all are. name: the step's."""
+    for field, value in inputs.items():
+        if not isinstance(value, Term):
+            kind = type(value).__name__
+            error = TypeError(f"what another step returns is wanted, not a {kind}")
+            return failed(name, wrong(name, field, error))
+    return None
 
 
 def told(what: str, error: Exception) -> Failure:

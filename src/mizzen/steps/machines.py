@@ -17,7 +17,8 @@ from mizzen.machines.registry import ENDED
 from mizzen.model.deployment import Address, Deployment, Health, Vm
 from mizzen.model.errors import Failure
 
-from .specs import Spec, name_of, spec
+from .arguments import unfit
+from .specs import Spec, check_spec, name_of, spec
 
 __all__ = ["Spec", "deploy", "is_running", "monitor", "spec"]
 
@@ -89,6 +90,8 @@ def deploy(spec: Term[Spec], ip: Input[Address] | Sequence[Input[Address]]) -> T
     needs it. Fails if the machine does not start; how it does after that, ``publish.port`` and
     ``machines.monitor`` tell.
     """
+    if (bad := unfit(Deploy.id, spec=spec)) is not None:
+        return bad
     given = [ip] if isinstance(ip, Term | Address) else list(ip)
     addresses = gather(one if isinstance(one, Term) else constant(one) for one in given)
     machine = spec.pair(addresses).map(_planned)
@@ -105,6 +108,8 @@ def monitor(vm: Term[Vm]) -> Term[Health]:
 
         machines.monitor(vm)
     """
+    if (bad := unfit(Monitor.id, vm=vm)) is not None:
+        return bad
     return step(Monitor, _service(vm), vm=vm)
 
 
@@ -113,12 +118,14 @@ def is_running(vm: Term[Vm]) -> Term[bool]:
 
     To show it somewhere, ``machines.is_running(vm).map(lambda runs: "up" if runs else "down")``.
     """
-    return step(IsRunning, _service(vm), machine=vm.map(lambda one: one.machine))
+    if (bad := unfit(IsRunning.id, vm=vm)) is not None:
+        return bad
+    return step(IsRunning, _service(vm), machine=vm.map(_machine))
 
 
 def _planned(values: tuple[Spec, tuple[Address, ...]]) -> Deployment:
     """Return the machine that a spec and its addresses make. Raises Failure."""
-    wanted, addresses = values
+    wanted, addresses = check_spec(values[0]), values[1]
     what = f"cannot deploy {wanted.name}"
     if not addresses:
         raise Failure(what, "it has no address", "give what network.address returns")
@@ -127,6 +134,10 @@ def _planned(values: tuple[Spec, tuple[Address, ...]]) -> Deployment:
             why = f"{address} is the address of {address.machine}"
             raise Failure(what, why, "give what network.address returns for this spec")
     return wanted.deployment(str(addresses[0]))
+
+
+def _machine(vm: Vm) -> str:
+    return vm.machine
 
 
 def _service(vm: Term[Vm]) -> str:

@@ -17,9 +17,9 @@ from mizzen.engine.terms import Input, Term
 from mizzen.model.deployment import Address
 from mizzen.model.network import Edge
 
-from .arguments import guest_port, told
+from .arguments import guest_port, told, unfit
 from .machines import PATIENT
-from .specs import Spec, name_of
+from .specs import Spec, check_spec, name_of
 
 __all__ = ["address", "allow"]
 
@@ -91,7 +91,9 @@ def address(spec: Term[Spec], prefix: str, exclude: Sequence[str] = ()) -> Term[
     guest's own there, and the prefix is not used. Fails if the prefix is none, or is full.
     ``publish.collect`` gives it back with the machine.
     """
-    machine = spec.map(lambda one: one.machine)
+    if (bad := unfit(f"{Lease.id} {prefix}", spec=spec)) is not None:
+        return bad
+    machine = spec.map(lambda one: check_spec(one).machine)
     fields = {"prefix": prefix, "exclude": tuple(exclude)}
     return step(Lease, f"{name_of(spec)} {prefix}", machine=machine, **fields)
 
@@ -106,6 +108,9 @@ def allow(source: str | Term[Spec], target: str | Term[Spec], port: int | str) -
 
     ``publish.collect`` takes it back once the step is gone. Needs the network daemon as root.
     """
+    for one in (source, target):
+        if not isinstance(one, str) and (bad := unfit(Allow.id, label=one)) is not None:
+            return bad
     names = [one if isinstance(one, str) else name_of(one) for one in (source, target)]
     label = f"{names[0]} to {names[1]} {port}"
     try:
@@ -122,4 +127,6 @@ def allow(source: str | Term[Spec], target: str | Term[Spec], port: int | str) -
 
 
 def _label(machines: str | Term[Spec]) -> Input[str]:
-    return machines if isinstance(machines, str) else machines.map(lambda one: one.label)
+    return (
+        machines if isinstance(machines, str) else machines.map(lambda one: check_spec(one).label)
+    )

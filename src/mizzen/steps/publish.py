@@ -16,7 +16,7 @@ from mizzen.engine.graph import Graph, current
 from mizzen.engine.job import Job
 from mizzen.engine.operation import Publication
 from mizzen.engine.policy import Level, Policy
-from mizzen.engine.step import Step, failed, step
+from mizzen.engine.step import Step, failed, step, wrong
 from mizzen.engine.terms import Term, gather
 from mizzen.model.deployment import Live, Vm
 from mizzen.model.duration import seconds
@@ -25,7 +25,7 @@ from mizzen.model.service import Service, ServicePort
 from mizzen.publish import probe as probing
 
 from . import ready as readiness
-from .arguments import guest_port, told
+from .arguments import guest_port, told, unfit
 from .machines import PATIENT, Deploy
 from .ready import Ready
 
@@ -118,10 +118,13 @@ def port(
     not get ready, with an incident that holds its console's last lines, or if a port is taken; what
     was live stays so, and the machine too, to be looked at.
     """
+    label = f"{GoLive.id} {name}"
+    if (bad := unfit(label, vm=vm)) is not None:
+        return bad
     try:
         made = _service(name, ports, ready, drain, addresses)
     except (Failure, ValueError, TypeError, AttributeError) as error:
-        return failed(f"{GoLive.id} {name}", told(f"{GoLive.id} {name}", error))
+        return failed(label, told(label, error))
     return step(GoLive, name, name=name, candidates=[vm.map(lambda one: Candidate(made, one))])
 
 
@@ -136,6 +139,8 @@ def service(
 ) -> Term[Candidate]:
     """Return a part of a ``publish.stage``; arguments as of ``publish.port``."""
     label = f"publish service {name}"
+    if (bad := unfit(label, vm=vm)) is not None:
+        return bad
     try:
         made = _service(name, ports, ready, drain, addresses)
     except (Failure, ValueError, TypeError, AttributeError) as error:
@@ -156,6 +161,10 @@ def stage(name: str, services: Sequence[Term[Candidate]]) -> Term[Live]:
     Meanwhile the new machines are *current* in ``mizzen publish list``, and *live* after. Fails as
     ``publish.port`` does, if any of them does not get ready.
     """
+    label = f"{GoLive.id} {name}"
+    if not _are_terms(services):
+        error = TypeError("a list of what publish.service returns is wanted")
+        return failed(label, wrong(label, "services", error))
     return step(GoLive, name, name=name, candidates=list(services))
 
 
@@ -170,10 +179,19 @@ def collect(live: Sequence[Term[Live]]) -> Term[tuple[str, ...]]:
 
         publish.collect([live])
     """
+    if not _are_terms(live):
+        error = TypeError("a list of what publish.port and publish.stage return is wanted")
+        return failed(Collect.id, wrong(Collect.id, "live", error))
     graph = current()
     known = gather([one.catch().map(_or_none) for one in live])
     steps = known.map(lambda _: _deployed(graph))
     return step(Collect, pipeline=graph.name, live=known, steps=steps)
+
+
+def _are_terms(values: object) -> bool:
+    if not isinstance(values, list | tuple):
+        return False
+    return all(isinstance(one, Term) for one in values)
 
 
 def _service(

@@ -15,7 +15,7 @@ from mizzen.engine.terms import Input, Term, constant, gather
 from mizzen.machines.checks import UNIKERNEL_MEMORY_MIN, check_bounds
 from mizzen.model.deployment import VERSION_DIGITS, Address, Deployment
 from mizzen.model.errors import Failure
-from mizzen.model.image import Image, ProcessConfig
+from mizzen.model.image import Image
 from mizzen.model.machine import NAME, Accel, Port
 
 from .arguments import mebibytes, published, told
@@ -134,38 +134,23 @@ def spec(
     variables = dict(env or {})
     listed = () if callable(args) else tuple(args)
     try:
-        _check(name, mebibytes(memory), vcpus, network)
-        kind = Accel(accel) if accel else None
-        guests = None if ports is None else tuple(map(published, ports))
-    except (Failure, ValueError, TypeError) as error:
-        return failed(label, told(label, error))
-
-    def make(values: tuple[object, ...]) -> Spec:
-        booted, *rest = (str(one) if isinstance(one, Address) else one for one in values)
-        process = _process(label, booted, mebibytes(memory), vcpus)
-        assert isinstance(booted, Image)
-        texts, arguments = rest[: len(variables)], tuple(rest[len(variables) :])
-        if process is None and variables:
-            why = "a unikernel has no environment"
-            raise Failure(f"cannot do {label}", why, "give it arguments instead")
-        exposed = process.ports if process is not None else ()
-        return Spec(
+        draft = _Draft(
             name=name,
-            image=booted,
             memory=mebibytes(memory),
             vcpus=vcpus,
-            label=network or name,
-            args=args if callable(args) else _arguments(label, arguments),
-            environment=_environment(label, dict(zip(variables, texts, strict=True))),
+            label=name if network is None else network,
+            args=args if callable(args) else None,
+            variables=tuple(variables),
             outward=outward,
-            ports=tuple(map(published, exposed)) if guests is None else guests,
-            accel=kind,
-        ).named()
-
+            ports=None if ports is None else tuple(map(published, ports)),
+            accel=Accel(accel) if accel else None,
+        )
+        draft.check()
+    except (Failure, ValueError, TypeError) as error:
+        return failed(label, told(label, error))
     inputs = (image, *variables.values(), *listed)
-    return gather(one if isinstance(one, Term) else constant(one) for one in inputs).map(
-        make, label
-    )
+    terms = (one if isinstance(one, Term) else constant(one) for one in inputs)
+    return gather(terms).map(draft.filled, label)
 
 
 def name_of(spec: Term[Spec]) -> str:
@@ -173,41 +158,88 @@ def name_of(spec: Term[Spec]) -> str:
     return spec.label.removeprefix(SPEC).strip()
 
 
-def _check(name: str, memory: int, vcpus: int, network: str | None) -> None:
-    """Raise Failure or TypeError for arguments that make no machine."""
-    for one in (name, name if network is None else network):
-        if not NAME.fullmatch(one) or len(one) > NAME_MAX:
-            raise Failure(
-                f"{one!r} cannot name a machine",
-                f"a name has 1 to {NAME_MAX} of a-z, 0-9 and -, and does not begin or end with -",
-                "choose another",
-            )
-    check_bounds(f"cannot start machines of {name}", memory, vcpus, UNIKERNEL_MEMORY_MIN)
+def check_spec(value: object) -> Spec:
+    """Return a value that is a spec. Raises TypeError for others."""
+    if not isinstance(value, Spec):
+        raise TypeError(f"what machines.spec returns is wanted, not a {type(value).__name__}")
+    return value
 
 
-def _process(label: str, image: object, memory: int, vcpus: int) -> ProcessConfig | None:
-    """Return how an image's process starts, None of a unikernel. Raises Failure."""
-    if not isinstance(image, Image):
-        why = f"its image is of type {type(image).__name__}"
-        raise Failure(f"cannot do {label}", why, "give what docker.build returns")
-    if image.process is not None:
-        check_bounds(f"cannot do {label}", memory, vcpus)
-    return image.process
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What of a spec does not follow from terms.
+
+    args: what makes all of the arguments. variables: their names. ports: None are the image's.
+    """
+
+    name: str
+    memory: int
+    vcpus: int
+    label: str
+    args: Callable[[str], Sequence[str]] | None
+    variables: tuple[str, ...]
+    outward: bool | None
+    ports: tuple[Port, ...] | None
+    accel: Accel | None
+
+    @property
+    def what(self) -> str:
+        return f"cannot do {SPEC} {self.name}"
+
+    def check(self) -> None:
+        """Raise Failure or TypeError for what makes no machine."""
+        for one in (self.name, self.label):
+            if not NAME.fullmatch(one) or len(one) > NAME_MAX:
+                raise Failure(
+                    f"{one!r} cannot name a machine",
+                    f"a name has 1 to {NAME_MAX} of a-z, 0-9 and -, and does not begin or end"
+                    " with -",
+                    "choose another",
+                )
+        check_bounds(self.what, self.memory, self.vcpus, UNIKERNEL_MEMORY_MIN)
+
+    def filled(self, values: tuple[object, ...]) -> Spec:
+        """Return the spec. values: the image, the variables', the arguments. Raises Failure."""
+        image, *rest = (str(one) if isinstance(one, Address) else one for one in values)
+        if not isinstance(image, Image):
+            why = f"its image is of type {type(image).__name__}"
+            raise Failure(self.what, why, "give what docker.build returns")
+        count = len(self.variables)
+        environment = dict(zip(self.variables, rest[:count], strict=True))
+        exposed: tuple[int, ...] = ()
+        if image.process is not None:
+            check_bounds(self.what, self.memory, self.vcpus)
+            exposed = image.process.ports
+        elif environment:
+            why = "a unikernel has no environment"
+            raise Failure(self.what, why, "give it arguments instead")
+        return Spec(
+            name=self.name,
+            image=image,
+            memory=self.memory,
+            vcpus=self.vcpus,
+            label=self.label,
+            args=self.args or _arguments(self.what, tuple(rest[count:])),
+            environment=_environment(self.what, environment),
+            outward=self.outward,
+            ports=tuple(map(published, exposed)) if self.ports is None else self.ports,
+            accel=self.accel,
+        ).named()
 
 
-def _arguments(label: str, values: tuple[object, ...]) -> Known:
+def _arguments(what: str, values: tuple[object, ...]) -> Known:
     for one in values:
         if not isinstance(one, str) and not callable(one):
             fix = "give texts, or functions that make one of an address"
-            raise Failure(f"cannot do {label}", f"{one!r} is no argument", fix)
+            raise Failure(what, f"{one!r} is no argument", fix)
     return values  # type: ignore[return-value]
 
 
-def _environment(label: str, values: Mapping[str, object]) -> tuple[str, ...]:
+def _environment(what: str, values: Mapping[str, object]) -> tuple[str, ...]:
     for name, value in values.items():
         if not isinstance(value, str) or not name or "=" in name:
             why = f"{name!r} cannot be {value!r}"
-            raise Failure(f"cannot do {label}", why, "give variables names and texts")
+            raise Failure(what, why, "give variables names and texts")
     return tuple(f"{name}={value}" for name, value in values.items())
 
 

@@ -235,6 +235,34 @@ async def machine(at: Place, name: str) -> Vm:
     return await deploy.deploy(at.at, at.deployment(version, service), [address], at.driver)
 
 
+def test_what_is_no_step_or_the_wrong_one_fails_where_it_is_given():
+    made: list[Term[Any]] = []
+
+    def shop() -> None:
+        strange: Any = constant("nothing of this kind")
+        made.extend(
+            [
+                machines.deploy("web", strange),  # type: ignore[arg-type]
+                machines.deploy(strange, strange),
+                machines.monitor("web"),  # type: ignore[arg-type]
+                machines.is_running("web"),  # type: ignore[arg-type]
+                network.address("web", PREFIX),  # type: ignore[arg-type]
+                network.address(strange, PREFIX),
+                network.allow(5, "web", 25),  # type: ignore[arg-type]
+                network.allow(strange, "web", 25),
+                publish.port("web", "web", {80: 80}),  # type: ignore[arg-type]
+                publish.service("web", "web", {80: 80}),  # type: ignore[arg-type]
+                publish.stage("web", strange),
+                publish.stage("web", ["web"]),  # type: ignore[list-item]
+                publish.collect(strange),
+            ]
+        )
+
+    Pipeline(shop).build().settle()
+    for one in made:
+        assert "wanted" in str(_error(one.state)), one
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

@@ -1,4 +1,4 @@
-"""A pipeline's service in real machines: new versions, one that fails, one that dies, a restart."""
+"""A pipeline of unikernels: new versions, one that fails, one that dies, and a restart."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hello
 import pytest
 from net_daemon import net_daemon
 from netns import Namespace
@@ -29,7 +30,7 @@ from mizzen.engine.terms import Term
 from mizzen.host import process
 from mizzen.host.paths import Folders
 from mizzen.host.process import ProcessId
-from mizzen.model.image import Image, Kernel, ProcessConfig
+from mizzen.model.image import Image, Kernel
 from mizzen.model.machine import Machine
 from mizzen.network.client import Network
 from mizzen.steps import http as ready
@@ -46,13 +47,6 @@ HOST = "192.0.2.1"
 PORT = 8080
 PREFIX = "10.70.0.0/24"
 PATIENCE = 120.0
-
-SCRIPT = """
-echo "$NAME at $1" >/index.html
-[ "$NAME" = bad ] || echo ok >/healthz
-echo "$NAME serves at $1"
-httpd -f -p "$1:80" -h /
-"""
 
 
 @dataclass
@@ -94,16 +88,12 @@ class Site:
 
     def website(self) -> None:
         version: Term[str] = step(Watch, "main", name="main")
-        spec = machines.spec(
-            "website",
-            self.image,
-            memory=192,
-            env={"NAME": version},
-            args=lambda ip: [ip],
-        )
+        said = version.map(lambda one: "--sick" if one == "bad" else f"--name={one}")
+        args = [lambda ip: f"--listen={ip}:80", said]
+        spec = machines.spec("website", self.image, memory="16M", args=args, ports=[80])
         ip = network.address(spec, prefix=PREFIX, exclude=["10.70.0.2"])
         vm = machines.deploy(spec, ip)
-        check = ready("/healthz", interval=0.1, attempts=100)
+        check = ready("/healthz", interval=0.1, attempts=40)
         live = publish.port("website", vm, {PORT: 80}, ready=check, drain="1s")
         machines.monitor(vm)
         publish.collect([live])
@@ -143,20 +133,22 @@ def is_live(service: str) -> Callable[[Any], bool]:
 
 
 @pytest.fixture
-def image(guests, bookworm: Kernel) -> Image:
-    initramfs = guests._initramfs(bookworm, "website", SCRIPT, ())
-    digest = hashlib.sha256(initramfs.read_bytes()).hexdigest()
-    process = ProcessConfig(("/bin/sh", "/script"), ("NAME=none", "PATH=/bin"))
-    return Image("test", bookworm, initramfs, None, process, digest)
+def site(tmp_path: Path) -> Iterator[Site]:
+    with hosted(tmp_path) as found:
+        yield found
 
 
-@pytest.fixture
-def site(image: Image, tmp_path: Path) -> Iterator[Site]:
+@contextlib.contextmanager
+def hosted(tmp_path: Path, *options: str) -> Iterator[Site]:
+    """Yield a site. options: the network daemon's."""
+    file = hello.build(tmp_path / "source")
+    kernel = Kernel(file, "", None, hashlib.sha256(file.read_bytes()).hexdigest())
+    image = Image("hello", kernel, None, None, None, kernel.digest)
     folders = Folders(tmp_path / "state", tmp_path / "run")
     with contextlib.ExitStack() as stack:
         host = stack.enter_context(contextlib.closing(Namespace()))
         host.ip(f"addr add {HOST}/32 dev lo")
-        net = stack.enter_context(net_daemon(host, tmp_path))
+        net = stack.enter_context(net_daemon(host, tmp_path, *options))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("MIZZEN_NET_SOCKET", str(net.path))
         stack.callback(end_all, folders)
@@ -177,23 +169,23 @@ def test_versions_take_each_others_place_and_one_that_fails_changes_nothing(site
         world.see("main", "one")
         state = await until(engine, "publish website", is_live("website"))
         names["one"] = state.value.services[0].machine
-        assert site.get() == "one at 10.70.0.3"
+        assert "one" in site.get()
 
         world.see("main", "two")
         await until(engine, "publish website", lambda now: is_live("website")(now) and now != state)
         names["two"] = site.live()
-        assert site.get() == "two at 10.70.0.4"
+        assert "two" in site.get()
         await until(engine, "publish collect", is_live(names["one"]))
         assert site.known() == [names["two"]]
         assert await site.leases() == [(f"machine:{names['two']}", "10.70.0.4")]
 
         world.see("main", "bad")
         failed = await until(engine, "publish website", lambda now: isinstance(now, Failed))
-        assert "was answered with 404, not 200; website-2 stays live" in str(failed.error)
+        assert "was answered with 503, not 200; website-2 stays live" in str(failed.error)
         (incident,) = all_incidents(site.folders)
         assert f"see: mizzen incidents show {incident.id}" in str(failed.error)
-        assert any("bad serves at" in line for line in incident.lines)
-        assert site.get() == "two at 10.70.0.4"
+        assert any("answers at 10.70.0.3" in line for line in incident.lines)
+        assert "two" in site.get()
         names["bad"] = incident.source
         assert sorted(site.known()) == sorted([names["two"], names["bad"]])
 
@@ -216,7 +208,7 @@ def test_live_machine_that_dies_is_started_again_where_it_was(site):
         again = site.machine(name)
         assert again.pid != first.pid
         assert again.spec.network == first.spec.network
-        await serves(site, "one at 10.70.0.3")
+        await serves(site, "one")
 
     site.run(act)
 
@@ -241,13 +233,33 @@ def test_mizzen_that_starts_again_finds_all_as_it_was(site):
         assert counted["machines deploy"] == counted["network address"] == counted["publish"] == 1
 
     site.run(begin)
-    assert site.get() == "one at 10.70.0.3", "machines run on without Mizzen"
+    assert "one" in site.get(), "machines run on without Mizzen"
     site.run(again)
+
+
+def test_with_user_networking_it_is_the_same_and_a_machine_keeps_its_ports(tmp_path):
+    with hosted(tmp_path, "--user") as site:
+
+        async def act(engine: Engine) -> None:
+            world.see("main", "one")
+            await until(engine, "publish website", is_live("website"))
+            first = site.machine(site.live())
+            await serves(site, "one")
+            process.kill(ProcessId(first.pid, first.pid_start), signal.SIGKILL)
+            await until(engine, "machines monitor website", lambda now: isinstance(now, Failed))
+            await until(engine, "machines monitor website", lambda now: isinstance(now, Ok))
+            assert site.machine(site.live()).ports == first.ports
+            await serves(site, "one")
+            world.see("main", "two")
+            await until(engine, "publish collect", is_live(first.spec.name))
+            await serves(site, "two")
+
+        site.run(act)
 
 
 async def serves(site: Site, what: str) -> None:
     """Return once the service answers so, which a machine that boots does not at first."""
     while True:
         with contextlib.suppress(OSError, http.client.HTTPException):
-            if await asyncio.to_thread(site.get) == what:
+            if what in await asyncio.to_thread(site.get):
                 return

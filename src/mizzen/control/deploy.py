@@ -156,7 +156,10 @@ async def running(folders: Folders, machine: str) -> AsyncIterator[bool]:
     with Changes() as changes, machines.registry(folders) as registry:
         while True:
             changed = changes.watch(folders.state)  # every change of a machine's record
-            assert changed is not None  # the database is there
+            if changed is None:
+                what = f"cannot tell whether {machine} runs"
+                fix = "raise fs.inotify.max_user_watches with sysctl"
+                raise Failure(what, f"{folders.state} cannot be watched", fix)
             changed.clear()
             known = registry.look(machine)
             runs = known is not None and known.state is MachineState.RUNNING
@@ -175,7 +178,7 @@ def _check_addresses(what: str, known: Machine, addresses: Sequence[str]) -> Non
         raise Failure(
             what,
             f"it runs with {_listed(has)}, and is to have {_listed(addresses)}",
-            f"end it, and it is started anew: mizzen machines stop {known.spec.name}",
+            f"run: mizzen machines stop {known.spec.name}, and then: mizzen jobs rebuild JOB",
         )
 
 

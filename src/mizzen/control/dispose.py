@@ -78,7 +78,7 @@ async def dispose(
             if why:
                 log(f"{name} stays: {why}")
                 continue
-            log(f"{name} goes")
+            log(f"{name} is freed")
             await _free(at, world, name, machine)
             freed.append(name)
     return tuple(freed)

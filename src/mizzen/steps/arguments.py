@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from mizzen.engine.step import failed, wrong
 from mizzen.engine.terms import Term, caller
 from mizzen.model.errors import Failure
 from mizzen.model.machine import Port
 from mizzen.model.network import Transport
+
+ItemT = TypeVar("ItemT")
 
 _SIZE = re.compile(r"(\d{1,7})\s*([MG])(?:i?B)?")
 
@@ -36,6 +39,13 @@ def published(port: str | int) -> Port:
     """Return a guest's port that user networking leads to from any free one of the host."""
     number, transport = guest_port(port)
     return Port(0, number, transport)
+
+
+def several(values: Sequence[ItemT]) -> tuple[ItemT, ...]:
+    """Return the items of a list. Raises TypeError for a text, whose items are letters."""
+    if isinstance(values, str):
+        raise TypeError(f"a list is wanted: write [{values!r}]")
+    return tuple(values)
 
 
 def unfit(name: str, **inputs: object) -> Term[Any] | None:

@@ -12,12 +12,12 @@ from mizzen.control.publish import setting
 from mizzen.engine.job import Job
 from mizzen.engine.operation import Publication
 from mizzen.engine.policy import Level, Policy
-from mizzen.engine.step import failed, step
+from mizzen.engine.step import failed, step, wrong
 from mizzen.engine.terms import Input, Term
 from mizzen.model.deployment import Address
 from mizzen.model.network import Edge
 
-from .arguments import guest_port, told, unfit
+from .arguments import guest_port, several, told, unfit
 from .machines import PATIENT
 from .specs import Spec, check_spec, name_of
 
@@ -93,9 +93,14 @@ def address(spec: Term[Spec], prefix: str, exclude: Sequence[str] = ()) -> Term[
     """
     if (bad := unfit(f"{Lease.id} {prefix}", spec=spec)) is not None:
         return bad
+    label = f"{name_of(spec)} {prefix}"
+    try:
+        without = several(exclude)
+    except TypeError as error:
+        name = f"{Lease.id} {label}"
+        return failed(name, wrong(name, "exclude", error))
     machine = spec.map(lambda one: check_spec(one).machine)
-    fields = {"prefix": prefix, "exclude": tuple(exclude)}
-    return step(Lease, f"{name_of(spec)} {prefix}", machine=machine, **fields)
+    return step(Lease, label, machine=machine, prefix=prefix, exclude=without)
 
 
 def allow(source: str | Term[Spec], target: str | Term[Spec], port: int | str) -> Term[Edge]:

@@ -25,7 +25,7 @@ from mizzen.model.service import Service, ServicePort
 from mizzen.publish import probe as probing
 
 from . import ready as readiness
-from .arguments import guest_port, told, unfit
+from .arguments import guest_port, several, told, unfit
 from .machines import PATIENT, Deploy
 from .ready import Ready
 
@@ -221,7 +221,7 @@ def _ports(
     found: tuple[ServicePort, ...] = ()
     for host, guest in ports.items():
         address, colon, port = str(host).rpartition(":")
-        own = [address.removeprefix("[").removesuffix("]")] if colon else addresses
+        own = [address.removeprefix("[").removesuffix("]")] if colon else several(addresses)
         found += parse_ports([_written(port, guest)], own)
     check_once(found)
     return found

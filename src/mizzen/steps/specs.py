@@ -18,7 +18,7 @@ from mizzen.model.errors import Failure
 from mizzen.model.image import Image
 from mizzen.model.machine import NAME, Accel, Port
 
-from .arguments import mebibytes, published, told
+from .arguments import mebibytes, published, several, told
 
 Text: TypeAlias = Input[str] | Input[Address]
 """Text, or an address, which is told as text."""
@@ -132,8 +132,8 @@ def spec(
     """
     label = f"{SPEC} {name}"
     variables = dict(env or {})
-    listed = () if callable(args) else tuple(args)
     try:
+        listed = () if callable(args) else several(args)
         draft = _Draft(
             name=name,
             memory=mebibytes(memory),
@@ -142,7 +142,7 @@ def spec(
             args=args if callable(args) else None,
             variables=tuple(variables),
             outward=outward,
-            ports=None if ports is None else tuple(map(published, ports)),
+            ports=None if ports is None else tuple(map(published, several(ports))),
             accel=Accel(accel) if accel else None,
         )
         draft.check()

@@ -248,6 +248,7 @@ def test_what_is_no_step_or_the_wrong_one_fails_where_it_is_given():
                 machines.is_running("web"),  # type: ignore[arg-type]
                 network.address("web", PREFIX),  # type: ignore[arg-type]
                 network.address(strange, PREFIX),
+                network.address(strange, PREFIX, exclude="10.70.0.2"),
                 network.allow(5, "web", 25),  # type: ignore[arg-type]
                 network.allow(strange, "web", 25),
                 publish.port("web", "web", {80: 80}),  # type: ignore[arg-type]
@@ -284,6 +285,7 @@ def test_what_is_no_step_or_the_wrong_one_fails_where_it_is_given():
         ({"drain": "two days"}, "'two days' is no length of time"),
         ({"drain": "2d"}, "cannot drain for"),
         ({"addresses": ["here"]}, "cannot publish at 'here'"),
+        ({"addresses": "::1"}, "a list is wanted: write ['::1']"),
     ],
 )
 def test_wrong_arguments_fail_at_the_port_with_the_line_to_mend(arguments, why):

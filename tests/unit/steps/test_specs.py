@@ -128,6 +128,8 @@ def test_equal_content_is_one_machine_and_any_other_content_another(image):
         ({"accel": "xen"}, "'xen' is not a valid Accel"),
         ({"image": 5}, "its image is of type int; give what docker.build returns"),
         ({"args": [5]}, "5 is no argument"),
+        ({"args": "--fast"}, "a list is wanted: write ['--fast']"),
+        ({"ports": "80"}, "a list is wanted"),
         ({"args": lambda _: [5]}, "their function returned 5"),
         ({"env": {"A=B": "1"}}, "'A=B' cannot be '1'"),
         ({"env": {"A": 5}}, "'A' cannot be 5"),

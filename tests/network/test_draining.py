@@ -46,6 +46,18 @@ def test_nothing_open_is_told_at_once(web: Network, v: int) -> None:
     assert told == [Draining(0, done=False), Draining(0, done=True)]
 
 
+@BOTH
+def test_what_has_ended_before_is_not_counted(web: Network, v: int) -> None:
+    """Its entry is in the table still."""
+    target = web.parts.links[0].addresses[v]
+    client = dial(web.outside, HOST[v], 8081)
+    assert client is not None
+    client.close()
+    assert seen(web, target)[-1] == Draining(0, done=True)
+    assert [flow.state in draining.ENDED for flow in web.flows() if flow.published] == [True]
+    assert seen(web, target, seconds=0) == [Draining(0, done=True)]
+
+
 def test_a_connection_that_was_being_made_at_the_switch_is_waited_for(
     web: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:

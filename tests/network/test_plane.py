@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from netns import Namespace, ask, dial, say
-from netplane import BOTH, GATEWAY, HOST, OUTSIDE, Network, forwards
+from netplane import BOTH, GATEWAY, HOST, OUTSIDE, Network, forwards, kernel_plane
 
 from mizzen.model.errors import Failure
 from mizzen.model.network import Edge, Link, Transport
-from mizzen.network.kernel import KernelPlane
+from mizzen.network import plan
+from mizzen.network.nftables import Nftables
 from mizzen.network.plane import Parts
 
 
@@ -27,9 +28,8 @@ def restarted(net: Network) -> None:
     """Let another plane take over, as after a SIGKILL."""
 
     async def begin() -> None:
-        plane = await KernelPlane.open()
-        await plane.begin(net.parts)
-        await plane.close()
+        async with kernel_plane() as plane:
+            await plane.begin(net.parts)
 
     net.do(begin())
 
@@ -115,9 +115,6 @@ def test_an_edge_that_was_not_committed_ends_with_a_restart(web: Network, v: int
 
 def test_a_restart_under_load_loses_no_packet_and_no_connection(web: Network) -> None:
     stop, answers = threading.Event(), []
-    with web.host.entered():  # or the table of connections that each start looks at grows and grows
-        name = "netfilter/nf_conntrack_tcp_timeout_time_wait"
-        Path(f"/proc/sys/net/{name}").write_text("1")
     clients = [dial(web.outside, HOST[v], 8080) for v in (0, 1)]
 
     def load() -> None:
@@ -215,14 +212,28 @@ def test_a_change_that_is_refused_changes_nothing(web: Network) -> None:
     assert ask(web.outside, HOST[1], 8080).endswith(OUTSIDE[1])
 
 
+def test_a_table_without_timeouts_carries_too_and_is_given_them(web: Network) -> None:
+    """It is that of a kernel without them, or of an earlier Mizzen, whose connections stay."""
+    with web.host.entered():
+        nftables = Nftables()
+    nftables.run(plan.without_timeout(plan.table(web.parts)), "cannot try this")
+    nftables.close()
+    assert "timeout" not in web.host.show("nft", "list", "ruleset")
+    client = dial(web.outside, HOST[0], 8080)
+    assert client is not None
+    with client:
+        assert say(client).startswith("web ")
+        restarted(web)
+        assert web.host.show("nft", "list", "ruleset").count("ct timeout") == 2
+        assert say(client).startswith("web ")
+
+
 def test_two_planes_may_be_open_at_once(web: Network) -> None:
     """The old daemon may still be ending when the new one begins."""
 
     async def both() -> None:
-        first, second = await asyncio.gather(KernelPlane.open(), KernelPlane.open())
-        await asyncio.gather(first.begin(web.parts), second.begin(web.parts))
-        await first.close()
-        await second.close()
+        async with kernel_plane() as first, kernel_plane() as second:
+            await asyncio.gather(first.begin(web.parts), second.begin(web.parts))
 
     web.do(both())
     assert ask(web.outside, HOST[0], 8080).startswith("web ")

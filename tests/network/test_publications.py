@@ -8,7 +8,10 @@ from netplane import BOTH, GATEWAY, HOST, OTHER, OUTSIDE, Network, forwards
 
 from mizzen.model.errors import Failure
 from mizzen.model.network import Forward, Publication, Transport
+from mizzen.network import conntrack, netlink
 from mizzen.network.plane import Parts
+
+CTA_TIMEOUT, TIME_WAIT = 7, 7
 
 
 @pytest.fixture
@@ -92,6 +95,71 @@ def test_connections_stay_and_new_ones_follow_a_switch(web: Network, v: int) -> 
         to_second(web)
         assert say(client).startswith("one ")
         assert ask(web.outside, HOST[v], 8080).startswith("two ")
+
+
+def ended(net: Network, where: Namespace, address: str, port: int, machine: str) -> int:
+    """Let a machine end a connection, and return the client's port, which is free then."""
+    link = next(link for link in net.parts.links if link.machine == machine)
+    v = int(":" in address)
+    with net.machines[machine].socket(address, socket.SOCK_STREAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((link.addresses[v], 81))
+        server.listen()
+        server.settimeout(PATIENCE)
+        client = dial(where, address, port)
+        assert client is not None
+        server.accept()[0].close()
+        own: int = client.getsockname()[1]
+        with client:
+            assert client.recv(1) == b""
+    while own not in resting(net):
+        assert own in {flow.original.source_port for flow in net.flows()}
+    return own
+
+
+def resting(net: Network) -> dict[int, int]:
+    """Return how many seconds the entries in TIME_WAIT have left, by their clients' ports."""
+
+    async def every() -> dict[int, int]:
+        entries = [one async for one in netlink.dump(netlink.NETFILTER, conntrack.GET, bytes(4))]
+        flows = [(conntrack.decode(one), netlink.find(one, CTA_TIMEOUT, 4)) for one in entries]
+        return {
+            flow.original.source_port: int.from_bytes(left, "big")
+            for flow, left in flows
+            if flow is not None and flow.state == TIME_WAIT
+        }
+
+    return net.do(every())
+
+
+@BOTH
+def test_what_is_left_of_published_connections_goes_soon_and_of_others_as_ever(
+    web: Network, v: int
+) -> None:
+    one = web.parts.links[0].addresses[v]
+    web.publish("ending", *forwards(web.parts.links[0], 8081, 81))
+    for where in (web.outside, web.host, web.machines["two"]):
+        own = ended(web, where, HOST[v], 8081, "one")
+        assert 0 < resting(web)[own] <= 10
+    own = ended(web, web.host, one, 81, "one")
+    assert resting(web)[own] > 10
+
+
+@BOTH
+def test_a_clients_port_that_is_used_again_follows_a_switch(web: Network, v: int) -> None:
+    """The entry of its earlier connection is there still."""
+    one, two = web.parts.links
+    web.publish("ending", *forwards(one, 8081, 81))
+    own = ended(web, web.outside, HOST[v], 8081, "one")
+    web.publish("ending", *forwards(two, 8081, 80))
+    with web.outside.socket(HOST[v], socket.SOCK_STREAM) as client:
+        client.settimeout(PATIENCE)
+        client.bind((OUTSIDE[v], own))
+        assert own in resting(web)
+        client.connect((HOST[v], 8081))
+        assert say(client).startswith("two ")
+        web.do(web.plane.forget(one.addresses))
+        assert say(client).startswith("two ")
 
 
 @pytest.mark.parametrize("source", ["outside", "host", "two"])

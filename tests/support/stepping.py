@@ -15,6 +15,7 @@ from mizzen.engine.operation import Build, Observation, Publication
 from mizzen.engine.pipeline import Pipeline
 from mizzen.engine.policy import Level
 from mizzen.engine.states import Blocked, Failed, Ok, Running, Waiting
+from mizzen.engine.step import Step
 from mizzen.host.paths import Folders
 from mizzen.model.job import Outcome
 from mizzen.store import database, outcomes
@@ -143,11 +144,16 @@ class Stepper:
         await self.quiet()
         assert self.engine is not None
         return "\n".join(
-            f"{term.label}: {told(term.state)}"
+            f"{term.label}: {told(term.state)}{behind(term)}"
             for graph in self.engine.graphs
             for term in graph.terms.values()
             if term.drawn
         )
+
+
+def behind(term: Any) -> str:
+    hidden = getattr(term, "behind", None) if isinstance(term, Step) else None
+    return "" if hidden is None else f", behind it {told(hidden)}"
 
 
 def told(state: Any) -> str:

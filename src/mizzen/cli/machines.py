@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -132,7 +131,7 @@ def list_(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
             (
                 Text(machine.spec.name, "bold"),
                 Text(machine.state, COLOURS[machine.state]),
-                _age(machine.ended or machine.created),
+                output.age(machine.ended or machine.created),
                 machine.spec.reference,
                 " ".join(_addresses(machine)),
                 _ports(machine),
@@ -325,11 +324,3 @@ def _link(machine: Machine) -> str:
         return ""
     outward = "" if link.outward else ", no way out"
     return f"{escape(link.label or machine.spec.name)}, {link.mac}{outward}"
-
-
-def _age(since: float) -> str:
-    seconds = max(0, int(time.time() - since))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -67,11 +68,16 @@ def tell(line: Text) -> None:
     (errors if console.is_terminal and errors.is_terminal else console).print(line, soft_wrap=True)
 
 
-def as_json(value: object) -> None:
-    """Print a value as one JSON document."""
+def json_text(value: object) -> str:
+    """Return a value as one JSON document, a line's end included."""
     encoded = msgspec.json.encode(value, enc_hook=str)
     text = msgspec.json.format(encoded, indent=2).decode()
-    sys.stdout.write(text.translate(CONTROLS) + "\n")
+    return text.translate(CONTROLS) + "\n"
+
+
+def as_json(value: object) -> None:
+    """Print a value as one JSON document."""
+    sys.stdout.write(json_text(value))
 
 
 def as_json_line(value: object) -> None:
@@ -97,6 +103,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], empty: s
 def clock(time: float) -> str:
     """Return a time as the user's local clock shows it."""
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def age(since: float) -> str:
+    """Return how long ago a time was, in its largest unit."""
+    seconds = max(0, int(time.time() - since))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 @contextmanager

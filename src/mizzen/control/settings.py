@@ -36,11 +36,21 @@ class NetworkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefixes: tuple[str, ...] = ("10.70.0.0/24",)
 
 
+class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may tell ``mizzen up`` that somebody has pushed.
+
+    secret: what forges sign with; "" refuses them all.
+    """
+
+    secret: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a user may set; every setting has a default."""
 
     errors: Errors = Errors()
     network: NetworkSettings = NetworkSettings()
+    webhooks: Webhooks = Webhooks()
 
 
 def settings_path() -> Path:

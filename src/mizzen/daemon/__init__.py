@@ -1,4 +1,5 @@
-"""``mizzen up``: loads pipelines, runs the engine, and answers at the control socket.
+"""``mizzen up``: runs the engine, and answers at the control socket and over HTTP.
 
-Belongs here: wiring, signals, what is served over HTTP. Does not: what commands print (``cli``).
+Belongs here: wiring, signals, what is served. Does not: what commands print (``cli``), asking at
+the socket (``control``).
 """

@@ -36,6 +36,8 @@ class Engine:
     """Runs pipelines; the ``Runner`` of their graphs. It belongs to the running event loop.
 
     confirm: jobs of this level and above wait until somebody releases them; None lets all go.
+    on_end: called with each job that has ended. on_change: with each term of the graphs that are
+    added from then on whose state has changed.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Engine:
         self.hits: Counter[str] = Counter()
         self.stopping = False
         self.on_end: Callable[[int, Task, JobState], None] = lambda *_: None
+        self.on_change: Callable[[Term[Any]], None] = lambda _: None
         self._entries: dict[tuple[str, str], Entry] = {}
         self._of: dict[Step[Any], Entry] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -71,7 +74,7 @@ class Engine:
         self.graphs.append(graph)
         graph.runner = self
         graph.wake = self._wake
-        graph.changed = self._note
+        graph.changed = self.on_change
         self._wake()
 
     async def stop(self) -> None:
@@ -176,6 +179,7 @@ class Engine:
     def ended(self, job: int, task: Task, state: JobState) -> None:
         """Be told that a job has ended."""
         self.on_end(job, task, state)
+        self.logs.tell()
 
     def _let_go(self, step: Step[Any], entry: Entry) -> None:
         entry.let_go(step)
@@ -202,12 +206,13 @@ class Engine:
         if self.stopping:
             return
         for graph in self.graphs:
-            graph.settle()
+            try:
+                graph.settle()
+            finally:
+                if not graph.settled:  # somebody who was told of a change failed
+                    self._wake()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-
-    def _note(self, term: Term[Any]) -> None:
-        pass
 
 
 @contextlib.contextmanager

@@ -39,7 +39,8 @@ class JobLogs:
         self._open: dict[int, _Open] = {}
         self._lines: list[tuple[int, JobLine]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._written = asyncio.Event()
+        self.written = asyncio.Event()
+        """Set once more is written or a job has ended; another one has its place then."""
 
     def write(self, job: int, text: str) -> None:
         """Add a line, or several that newlines part."""
@@ -68,16 +69,16 @@ class JobLogs:
         else:
             with transaction(self._connection):
                 store.write_lines(self._connection, lines)
-        written, self._written = self._written, asyncio.Event()
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake whoever follows: something is written, or a job has ended."""
+        written, self.written = self.written, asyncio.Event()
         written.set()
 
     def close(self, job: int) -> None:
         """Forget a log that gets no more lines."""
         self._open.pop(job, None)
-
-    async def more(self) -> None:
-        """Wait until something more is written."""
-        await self._written.wait()
 
     def _flush(self) -> None:
         self._timer = None

@@ -17,6 +17,8 @@ class Pools:
         self._sizes: dict[str, int] = {}
         self.waiting: dict[str, int] = {}
         """Jobs that wait for a place, by pool."""
+        self.running: dict[str, int] = {}
+        """Jobs that have a place, by pool."""
 
     @contextlib.asynccontextmanager
     async def place(self, pool: Pool | None) -> AsyncIterator[None]:
@@ -31,7 +33,9 @@ class Pools:
             await places.acquire()
         finally:
             self.waiting[pool.name] -= 1
+        self.running[pool.name] = self.running.get(pool.name, 0) + 1
         try:
             yield
         finally:
+            self.running[pool.name] -= 1
             places.release()

@@ -53,7 +53,7 @@ class Failed:
     job: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Blocked:
     """It follows from a term that is not known.
 
@@ -62,6 +62,12 @@ class Blocked:
 
     on: Term[object]
     state: Cause | None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Blocked) and other.on is self.on and other.state == self.state
+
+    def __hash__(self) -> int:
+        return hash((id(self.on), self.state))
 
 
 Cause: TypeAlias = Running | Waiting | Failed | Ok[object]

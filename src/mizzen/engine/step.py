@@ -46,9 +46,12 @@ def wrong(name: str, field: str, error: Exception) -> Failure:
 
 
 class Step(Term[ValueT]):
-    """An operation's value, once the inputs of the operation are known."""
+    """An operation's value, once the inputs of the operation are known.
 
-    __slots__ = ("_fields", "operation", "policy", "wanted")
+    behind: what is so while a latched value stays for those that follow; None if nothing is hidden.
+    """
+
+    __slots__ = ("_fields", "behind", "operation", "policy", "wanted")
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Step(Term[ValueT]):
         self.operation = operation
         self.policy: Policy = applied(operation.policy)
         self.wanted: Operation[ValueT] | None = None
+        self.behind: State[ValueT] | None = None
         self._fields = fields
         found: dict[int, Term[Any]] = {}
         for value in fields.values():
@@ -68,10 +72,12 @@ class Step(Term[ValueT]):
 
     def compute(self) -> State[ValueT]:
         """Have the operation done that the inputs' values make."""
-        state = self._find()
-        if self.policy.latched and isinstance(self.state, Ok) and not isinstance(state, Ok):
-            return self.state
-        return state
+        state, hidden = self._find(), self.behind
+        held = self.policy.latched and isinstance(self.state, Ok) and not isinstance(state, Ok)
+        self.behind = state if held else None
+        if self.behind != hidden and self.graph.changed is not None:
+            self.graph.changed(self)
+        return self.state if held else state
 
     def left(self) -> None:
         """Want nothing any more."""

@@ -29,6 +29,16 @@ class Folders:
         """Where the network daemon listens."""
         return self.runtime / "net.sock"
 
+    @property
+    def control(self) -> Path:
+        """Where ``mizzen up`` listens."""
+        return self.runtime / "up.sock"
+
+    @property
+    def engine_lock(self) -> Path:
+        """Held by the one ``mizzen up`` of this state; holds its pid."""
+        return self.state / "up.lock"
+
     def machine(self, name: str) -> Path:
         """Logs of one machine."""
         return self.state / "machines" / name

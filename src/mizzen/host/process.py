@@ -27,6 +27,7 @@ PACKAGES = {
     "apt-get": "apt",
     "buildah": "buildah",
     "busybox": "busybox-static",
+    "dot": "graphviz",
     "dpkg-deb": "dpkg",
     "env": "coreutils",
     "git": "git",

@@ -75,7 +75,6 @@ def decode(body: bytes) -> Flow | None:
     original, reply = (_way(held.get(kind, b"")) for kind in (TUPLE_ORIGINAL, TUPLE_REPLY))
     if original is None or reply is None:
         return None
-    state = attributes(attributes(held.get(_PROTOINFO, b"")).get(_TCP, b"")).get(_TCP_STATE, b"")
     # By the reply, which tells where it leads. A client's port that is used again makes an entry
     # that has the same original and, in the same place of the kernel's memory, the same id.
     identity = body[:_GENERIC] + nested(TUPLE_REPLY, held[TUPLE_REPLY])
@@ -83,7 +82,7 @@ def decode(body: bytes) -> Flow | None:
         if kind in held:
             identity += attribute(kind, held[kind])
     status = int.from_bytes(held.get(_STATUS, b""), "big")
-    return Flow(original, reply, status, state[0] if state else None, identity)
+    return Flow(original, reply, status, _state(body), identity)
 
 
 async def flows(
@@ -93,19 +92,24 @@ async def flows(
     answering: str = "",
     protocol: int = 0,
     port: int = 0,
+    without: Collection[int] = (),
 ) -> AsyncIterator[Flow]:
     """Yield entries, those that fit. Raises OSError.
 
     version: 4 or 6; 0 is both, and then only sources can be wanted.
     sources: send the first packet; none is any. answering: sends the answers.
     protocol, port: of the original destination; a port needs a protocol.
+    without: states of TCP whose entries are left out.
     """
     source = next(iter(sources)) if version and len(sources) == 1 else ""
     body = _generic(version) + _filter(version, source, answering, protocol, port)
     senders = {ip_address(address).packed for address in sources}
     answerer = ip_address(answering).packed if answering else b""
     async for entry in netlink.dump(netlink.NETFILTER, GET, body):
-        # Told apart before it is taken apart: there may be very many.
+        # Told apart before it is taken apart: there may be very many, and of a busy port most
+        # have ended.
+        if without and _state(entry) in without:
+            continue
         if senders and _sender(entry, TUPLE_ORIGINAL) not in senders:
             continue
         if answerer and _sender(entry, TUPLE_REPLY) != answerer:
@@ -175,6 +179,11 @@ def _proto(protocol: int, port: int) -> bytes:
         return b""
     destination = attribute(_DESTINATION_PORT, _PORT.pack(port)) if port else b""
     return nested(TUPLE_PROTO, attribute(_NUMBER, bytes([protocol])), destination)
+
+
+def _state(body: bytes) -> int | None:
+    told = find(find(find(body, _PROTOINFO, _GENERIC), _TCP), _TCP_STATE)
+    return told[0] if told else None
 
 
 def _sender(body: bytes, way: int) -> bytes:

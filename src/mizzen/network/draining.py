@@ -178,9 +178,11 @@ class _Table:
         found = set()
         for address in {target.address for target in self._targets}:
             version = ip_address(address).version
-            tcp = conntrack.flows(version, answering=address, protocol=socket.IPPROTO_TCP)
+            tcp = conntrack.flows(
+                version, answering=address, protocol=socket.IPPROTO_TCP, without=ENDED
+            )
             async for flow in tcp:
-                if self._meant(flow) and flow.state not in ENDED:
+                if self._meant(flow):
                     found.add(flow.identity)
         self.open = found
 

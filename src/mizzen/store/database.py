@@ -125,6 +125,33 @@ def connect(path: Path, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Conne
     return connection
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open a database without changing it; an empty one if there is none.
+
+    One that an older Mizzen wrote is copied into memory and migrated there. Raises Failure.
+    """
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    with contextlib.ExitStack() as stack:
+        stack.callback(memory.close)
+        try:
+            if path.exists():
+                found = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+                stack.callback(found.close)
+                if _version(found) == len(MIGRATIONS):
+                    stack.pop_all()
+                    memory.close()
+                    return found
+                found.backup(memory)
+                found.close()
+            _migrate(memory, MIGRATIONS)
+        except sqlite3.DatabaseError as error:
+            raise Failure(
+                "cannot read the database", f"{path}: {error}", "check its permissions"
+            ) from error
+        stack.pop_all()
+    return memory
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """Run the block as one transaction, begun with the write lock held."""

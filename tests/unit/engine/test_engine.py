@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from stepping import Compile, Deploy, Stepper, Tell, Watch, world
 
-from mizzen import Level, Pool, Retry, policy
+from mizzen import Level, Pool, Retry, gather, policy
 from mizzen.engine.operation import TemporaryFailure
 from mizzen.engine.step import step
 from mizzen.model.errors import Failure
@@ -293,7 +293,7 @@ async def test_a_latched_value_stays_while_the_next_is_made(stepper: Stepper) ->
         await deployed(stepper)
         world.see("main", "b2")
         assert (await stepper.drawn()).splitlines()[1:] == [
-            "compile site: ok binary of a1",
+            "compile site: ok binary of a1, behind it running compile site",
             "deploy site: ok live a1",
         ]
         world.finish("b2", "binary of b2")
@@ -483,3 +483,27 @@ async def test_a_database_that_cannot_be_written_is_told_to_whoever_asks(
         with pytest.raises(Failure, match="cannot rebuild job 1: attempt to write a readonly"):
             engine.rebuild(1)
         stepper.connection.execute("PRAGMA query_only = 0")
+
+
+@stepped
+async def test_a_latched_value_stays_whatever_blocks_the_next(stepper: Stepper) -> None:
+    def latched() -> None:
+        one, two = step(Watch, "one", name="one"), step(Watch, "two", name="two")
+        parts = [step(Compile, str(number), source=head) for number, head in enumerate((one, two))]
+        with policy(latched=True):
+            step(Deploy, "site", name="site", what=gather(parts).map("+".join))
+
+    async with stepper.running(latched):
+        world.see("one", "a")
+        world.see("two", "b")
+        await stepper.quiet()
+        world.finish("a", "A")
+        world.finish("b", "B")
+        await stepper.quiet()
+        world.finish("site=A+B", "live")
+        await stepper.quiet()
+        world.see("two", "c")
+        assert (await stepper.drawn()).endswith("ok live, behind it blocked on compile 1")
+        world.finish("c", "C")
+        world.see("one", "d")
+        assert (await stepper.drawn()).endswith("ok live, behind it blocked on compile 0")

@@ -36,7 +36,10 @@ CMD ["/bin/hello"]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Folders that have a kernel already: a file with a bzImage's marks, as nothing boots."""
+    """Folders that have a kernel already: a file with a bzImage's marks, as nothing boots.
+
+    Images that were made are removed afterwards.
+    """
     place = Folders(tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("runtime"))
     kernels = place.cache / "kernels"
     kernels.mkdir(parents=True)
@@ -48,18 +51,19 @@ def folders(tmp_path_factory):
     kernel = msgspec.json.encode(user_kernel(kernels / "vmlinuz"), enc_hook=encode)
     for suite in ("bookworm", "trixie"):
         (kernels / f"{suite}.json").write_bytes(kernel)
-    return place
+    yield place
+    made = (path.stem for path in (place.cache / "images").iterdir())
+    forget(*(name.partition("-")[2] for name in made))
 
 
 @pytest.fixture
 def site(tmp_path):
-    """A folder that is built; images of it are removed afterwards."""
+    """A folder that is built."""
     folder = tmp_path / "mizzen-test-site"
     folder.mkdir()
     (folder / "Dockerfile").write_text(SITE)
     (folder / "hello").write_bytes(b"hello" * 1000)
-    yield folder
-    forget(f"localhost/mizzen/functions/{folder.name}")
+    return folder
 
 
 def forget(*images):
@@ -125,7 +129,6 @@ def test_a_folder_of_the_source_is_built(folders, site):
     (site / "a/Dockerfile").write_text("FROM scratch\nCOPY file /\nCMD x\n")
     (site / "a/file").touch()
     assert build(folders, site, path="a").reference == f"{site}/a"
-    forget("localhost/mizzen/functions/a")
     for path, why in (("..", "leads out"), ("b", "no folder b")):
         with pytest.raises(Failure, match=why):
             build(folders, site, path=path)
@@ -215,7 +218,6 @@ def test_what_a_registry_has_now_is_pulled(folders):
             pull(name)
     with pytest.raises(TemporaryFailure, match="connection refused"):
         pull(name)
-    forget(name)
 
 
 def test_a_build_is_tried_again_if_what_it_starts_from_cannot_be_reached(folders, site):
@@ -289,7 +291,6 @@ def test_a_commit_that_changes_nothing_ends_at_the_image(folders, tmp_path):
             assert engine.hits == {}
 
     asyncio.run(run())
-    forget("localhost/mizzen/functions/mizzen-test-site")
 
 
 def test_what_is_given_wrong_is_told_at_its_step():

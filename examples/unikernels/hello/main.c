@@ -71,7 +71,7 @@ _Noreturn void main(const struct start_info *info) {
     cpu_start();
     if (info->magic != START_MAGIC)
         fatal("it was not booted by PVH");
-    wrong = options_read(&options, (const char *)info->command_line);
+    wrong = options_read(&options, info->command_line ? (const char *)info->command_line : "");
     if (wrong != NULL)
         fatal(wrong);
     if (options.fail)

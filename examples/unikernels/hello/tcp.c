@@ -2,7 +2,7 @@
 
 #include "tcp.h"
 
-#include "segment.h"
+#include "sending.h"
 
 #define SIZE_DEFAULT 536
 #define SIZE_MIN 64 /* whoever asks for less gets more packets out of us than they send */
@@ -15,87 +15,6 @@
 
 #define ATTEMPTS 12
 #define SYN_ATTEMPTS 5
-
-static bool before(uint32_t one, uint32_t other) {
-    return (int32_t)(one - other) < 0;
-}
-
-/* Sends a part of what the connection sends, and what it has to say of what it received. */
-static void send_part(const struct server *server, struct connection *connection, uint8_t flags,
-                      const char *data, size_t length) {
-    size_t room = connection->closing ? REQUEST_MAX : REQUEST_MAX - connection->request_length;
-
-    segment_send(&server->host, &(struct segment){
-                                    .peer = connection->peer,
-                                    .port = server->port,
-                                    .number = connection->sent,
-                                    .acknowledges = connection->received,
-                                    .flags = flags,
-                                    .window = (uint16_t)room,
-                                    .data = (const uint8_t *)data,
-                                    .length = length,
-                                });
-    connection->owing = false;
-    connection->sent += (uint32_t)length + (flags & (SYN | FIN) ? 1 : 0);
-    if (before(connection->highest, connection->sent))
-        connection->highest = connection->sent;
-}
-
-static void reset(const struct server *server, const struct peer *peer, uint16_t port,
-                  uint32_t number, uint32_t acknowledges, uint8_t flags) {
-    segment_send(&server->host, &(struct segment){
-                                    .peer = *peer,
-                                    .port = port,
-                                    .number = number,
-                                    .acknowledges = acknowledges,
-                                    .flags = flags,
-                                    .data = (const uint8_t *)"",
-                                });
-}
-
-/* Answers a segment of no connection. */
-static void refuse(const struct server *server, const struct segment *segment) {
-    uint32_t end = segment->number + (uint32_t)segment->length + !!(segment->flags & SYN) +
-                   !!(segment->flags & FIN);
-
-    if (segment->flags & RST)
-        return;
-    if (segment->flags & ACK)
-        reset(server, &segment->peer, segment->port, segment->acknowledges, 0, RST);
-    else
-        reset(server, &segment->peer, segment->port, 0, end, RST | ACK);
-}
-
-static void drop(const struct server *server, struct connection *connection) {
-    reset(server, &connection->peer, server->port, connection->highest, connection->received,
-          RST | ACK);
-    connection->state = FREE;
-}
-
-/* Sends what may be sent at present. window: bytes behind acknowledged. */
-static void output(const struct server *server, struct connection *connection, uint32_t window) {
-    while (connection->state == OPEN) {
-        size_t flight = connection->sent - connection->acknowledged;
-        size_t length, room = window > flight ? window - flight : 0;
-        bool last;
-
-        if (flight > connection->answer_length) /* the FIN too */
-            break;
-        length = connection->answer_length - flight;
-        if (length > room)
-            length = room;
-        if (length > connection->size)
-            length = connection->size;
-        last = flight + length == connection->answer_length;
-        if (length == 0 && !(last && connection->closing))
-            break;
-        send_part(server, connection,
-                  (uint8_t)(ACK | (last ? PSH : 0) | (last && connection->closing ? FIN : 0)),
-                  connection->answer + flight, length);
-    }
-    if (connection->owing)
-        send_part(server, connection, ACK, "", 0);
-}
 
 /* Answers the next request, once the answer before is through. */
 static void serve(struct server *server, struct connection *connection) {
@@ -250,7 +169,7 @@ static void established(struct server *server, struct connection *connection,
         serve(server, connection);
     }
     if (connection->state != FREE)
-        output(server, connection, connection->window);
+        send_more(server, connection, connection->window);
 }
 
 static void half_open(struct server *server, struct connection *connection,
@@ -317,7 +236,7 @@ static void again(const struct server *server, struct connection *connection) {
     if (connection->state == SYN_RECEIVED)
         send_part(server, connection, SYN | ACK, "", 0);
     else /* at least a byte, to learn whether a window of none has opened */
-        output(server, connection, connection->window > 0 ? connection->window : 1);
+        send_more(server, connection, connection->window > 0 ? connection->window : 1);
 }
 
 static void connection_tick(struct server *server, struct connection *connection) {
@@ -336,7 +255,7 @@ static void connection_tick(struct server *server, struct connection *connection
     } else if (waited >= IDLE_WAIT) {
         connection->closing = true;
         connection->since = server->tick;
-        output(server, connection, connection->window);
+        send_more(server, connection, connection->window);
     }
 }
 

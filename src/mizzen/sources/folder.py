@@ -59,7 +59,7 @@ async def follow(path: Path, clock: Clock) -> AsyncGenerator[Folder, None]:
                     yield Folder(path=path, digest=digest)
                 await changes.any.wait()
                 deadline = clock.time() + PATIENCE
-            await _quiet(changes, clock, deadline)
+            await quiet(changes, clock, deadline)
 
 
 async def _watch(path: Path, changes: Changes, what: str) -> None:
@@ -86,7 +86,7 @@ async def _digest(path: Path, what: str) -> str:
     return ""
 
 
-async def _quiet(changes: Changes, clock: Clock, deadline: float) -> None:
+async def quiet(changes: Changes, clock: Clock, deadline: float) -> None:
     """Wait until nothing has changed for a while, or it is time to go on all the same."""
     while clock.time() < deadline:
         changes.any.clear()

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from qemu.qmp import QMPClient, QMPError
+from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from mizzen.host import sockets
 from mizzen.model.errors import Failure
@@ -40,9 +40,13 @@ async def conversation(path: Path, what: str) -> AsyncIterator[QMPClient]:
 
 
 async def go(client: QMPClient) -> None:
-    """Let the CPUs of a machine that was started with ``-S`` run."""
-    with contextlib.suppress(QMPError, EOFError, OSError):  # it may have ended already
+    """Let the CPUs of a machine run that was started with ``-S``; it may end before the answer."""
+    try:
         await client.execute("cont")
+    except ExecuteError:
+        raise
+    except (QMPError, EOFError, OSError):
+        pass
 
 
 async def monitor(client: QMPClient, line: str) -> str:

@@ -19,8 +19,11 @@ PATIENCE = 60
 
 
 @contextlib.contextmanager
-def net_daemon(host: Namespace, place: Path) -> Iterator[Network]:
-    """Run the daemon in a namespace while the block lasts; yield what asks it."""
+def net_daemon(host: Namespace, place: Path, *options: str) -> Iterator[Network]:
+    """Run the daemon in a namespace while the block lasts; yield what asks it.
+
+    options: of its command line, besides the socket.
+    """
     path = place / "net.sock"
     environment = {
         **os.environ,
@@ -34,7 +37,7 @@ def net_daemon(host: Namespace, place: Path) -> Iterator[Network]:
         ready.settimeout(PATIENCE)
         with host.entered():
             daemon = subprocess.Popen(
-                [sys.executable, "-m", "mizzen", "net", "daemon", "--socket", str(path)],
+                [sys.executable, "-m", "mizzen", "net", "daemon", "--socket", str(path), *options],
                 env=environment,
             )
         try:

@@ -242,13 +242,13 @@ class MarkStarter:
 
 
 @contextlib.contextmanager
-def daemon_in_thread(folder: Path) -> Iterator[Network]:
+def daemon_in_thread(folder: Path, mode: str = "user") -> Iterator[Network]:
     """Run a daemon whose asker may fork."""
     ready: Future[tuple[Network, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def main() -> None:
         end = asyncio.Event()
-        async with daemon(folder, MemoryPlane("user")) as network:
+        async with daemon(folder, MemoryPlane(mode)) as network:
             ready.set_result((network, asyncio.get_running_loop(), end))
             await end.wait()
 

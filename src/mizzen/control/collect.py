@@ -21,6 +21,7 @@ from mizzen.store import machines as machine_store
 from mizzen.store import services as store
 from mizzen.store.database import transaction
 
+from . import deploy
 from .publish import Setting, setting
 
 KEPT_FOR = 24 * 3600.0
@@ -61,11 +62,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All there is. machines: names; of them, releases are those that Mizzen started itself."""
+    """All there is.
+
+    machines: names; of them, releases are those that Mizzen started itself, and piped are those
+    that pipelines have, some of which may not be started yet.
+    """
 
     services: frozenset[str]
     releases: tuple[Release, ...]
     machines: frozenset[str]
+    piped: frozenset[str]
     publications: tuple[Publication, ...]
     links: tuple[Link, ...]
     leases: tuple[Lease, ...]
@@ -118,7 +124,8 @@ def _machines(facts: Facts) -> Iterable[tuple[bool, Item]]:
     for name in sorted(facts.machines):
         release = own.get(name)
         if release is None:
-            yield False, Item(Kind.MACHINE, name, "it was made by hand")
+            why = "it is a pipeline's" if name in facts.piped else "it was made by hand"
+            yield False, Item(Kind.MACHINE, name, why)
             continue
         published = [one.name for one in facts.publications if routes.uses(one, release)]
         left = release.created + KEPT_FOR - facts.now
@@ -149,7 +156,7 @@ def _held(facts: Facts) -> Mapping[str, str]:
 
 def _links(facts: Facts, held: Mapping[str, str]) -> Iterable[tuple[bool, Item]]:
     for link in facts.links:
-        if link.machine in facts.machines:
+        if link.machine in facts.machines | facts.piped:
             continue  # it goes or stays with its machine
         why = _used(link.addresses, held)
         yield not why, Item(Kind.LINK, link.machine, why or "its machine is gone")
@@ -164,7 +171,9 @@ def _leases(facts: Facts, held: Mapping[str, str], gone: set[str]) -> Iterable[t
     if others:
         yield False, Item(Kind.ADDRESSES, f"{others} others", "they were requested by hand")
     for name, addresses in sorted(tags.items()):
-        if name not in facts.machines:
+        if name in facts.piped:
+            yield False, Item(Kind.ADDRESSES, name, "they are a pipeline's")
+        elif name not in facts.machines:
             why = _used(addresses, held)
             yield not why, Item(Kind.ADDRESSES, name, why or "their machine is gone")
         elif name not in gone:
@@ -185,10 +194,9 @@ async def _facts(at: Setting) -> Facts:
     services = store.everything(connection)
     return Facts(
         services=frozenset(service.name for service in services),
-        releases=tuple(
-            one for service in services for one in store.releases(connection, service.name)
-        ),
+        releases=tuple(store.all_releases(connection)),
         machines=frozenset(one.spec.name for one in machine_store.everything(connection)),
+        piped=deploy.piped(connection),
         publications=publications,
         links=links,
         leases=leases,

@@ -56,26 +56,45 @@ async def connected(
 
     The link and the leases stay if the block succeeds, and are given back if it fails.
     """
-    interface = None
     try:
         for prefix in wanted.prefixes:
             await network.request_address(tag(machine), prefix)
-        link, interface = await network.open_link(
-            machine, label=wanted.label, outward=wanted.outward
-        )
-        if interface is None:
-            raise Failure(
-                f"cannot start machine {machine}",
-                "the network daemon sent no tap",
-                "run the same version of Mizzen on both sides",
-            )
-        yield Connected(wanted.linked(link), interface)
+        async with linked(network, machine, wanted) as made:
+            yield made
     except BaseException as error:
         try:
             await disconnect(network, machine)
         except Failure as left:
             error.add_note(f"and its link is left until mizzen collect: {left}")
         raise
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    network: Network, machine: str, wanted: MachineNetwork
+) -> AsyncIterator[Connected]:
+    """Make a machine's link of the leases that it has, while the block lasts that starts it.
+
+    Whatever comes of the block, they stay: the next start finds them. Raises Failure, also if the
+    addresses are not the wanted ones, where those are named.
+    """
+    link, interface = await network.open_link(machine, label=wanted.label, outward=wanted.outward)
+    what = f"cannot start machine {machine}"
+    try:
+        if interface is None:
+            raise Failure(
+                what,
+                "the network daemon sent no tap",
+                "run the same version of Mizzen on both sides",
+            )
+        if wanted.addresses and set(wanted.addresses) != set(link.addresses):
+            raise Failure(
+                what,
+                f"it was to have {' and '.join(wanted.addresses)}, and its tag holds"
+                f" {' and '.join(link.addresses)}",
+                f"release what is too much: mizzen ip release {tag(machine)}",
+            )
+        yield Connected(wanted.linked(link), interface)
     finally:
         if interface is not None:
             os.close(interface)

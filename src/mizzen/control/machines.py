@@ -13,6 +13,7 @@ from pathlib import Path
 from mizzen.builders import image, kernel
 from mizzen.host.paths import Folders
 from mizzen.machines.checks import check_size
+from mizzen.machines.protocol import Connect, Driver
 from mizzen.machines.qemu import accel
 from mizzen.machines.qemu.driver import QemuDriver
 from mizzen.machines.registry import ENDED, Registry
@@ -94,7 +95,10 @@ async def start(wish: Wish, folders: Folders, report: Report, network: Network) 
             network=_wanted_network(wish),
             outward=bool(wish.outward) and not wish.prefixes,
         )
-        return await _launch(spec, Registry(folders, connection), report, network)
+        connect = None
+        if spec.network is not None:
+            connect = partial(links.connected, network, spec.name, spec.network)
+        return await launch(spec, Registry(folders, connection), report, connect)
 
 
 async def start_again(
@@ -105,10 +109,10 @@ async def start_again(
     Raises Failure, also if a file that it boots has gone.
     """
     wired = spec.network.unlinked() if spec.network is not None else None
+    connect = partial(links.connected, network, name, wired) if wired is not None else None
     with registry(folders) as machines:
-        return await _launch(
-            replace(spec, name=check_name(name), network=wired), machines, report, network
-        )
+        again = replace(spec, name=check_name(name), network=wired)
+        return await launch(again, machines, report, connect)
 
 
 async def remove(name: str, folders: Folders, network: Network) -> None:
@@ -143,14 +147,19 @@ async def _check_network(name: str, wish: Wish, network: Network) -> None:
     await links.check_kernel_mode(what, network)
 
 
-async def _launch(
-    spec: MachineSpec, machines: Registry, report: Report, network: Network
+async def launch(
+    spec: MachineSpec,
+    machines: Registry,
+    report: Report,
+    connect: Connect | None,
+    *,
+    driver: Driver | None = None,
+    before: Machine | None = None,
 ) -> Machine:
+    """Start a machine and tell so; see ``Registry.start``. driver: None is QEMU's."""
     task = f"Starting machine {spec.name}"
     report(Progress(task))
-    wanted = spec.network
-    connect = partial(links.connected, network, spec.name, wanted) if wanted is not None else None
-    machine = await machines.start(spec, QemuDriver(), connect)
+    machine = await machines.start(spec, driver or QemuDriver(), connect, before)
     report(Progress(task, finished=True))
     return machine
 

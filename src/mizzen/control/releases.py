@@ -4,37 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
 from mizzen.host.paths import Folders
 from mizzen.host.process import ProcessId
-from mizzen.incidents.fingerprint import fingerprint
-from mizzen.incidents.grouping import Event, Shape
-from mizzen.incidents.rules import Verdict
-from mizzen.machines.files import MachineFiles
 from mizzen.machines.registry import ENDED
 from mizzen.model.errors import Failure
-from mizzen.model.incident import IncidentKind, Occurrence
-from mizzen.model.log import Stream, parse_cri
+from mizzen.model.incident import IncidentKind
 from mizzen.model.machine import NAME, Machine, MachineNetwork, MachineSpec, Port
 from mizzen.model.network import Transport
 from mizzen.model.progress import Report
 from mizzen.model.service import ProbeKind, Release, ReleaseState, Service
 from mizzen.network.client import Network
-from mizzen.store import incidents
 from mizzen.store import machines as store
-from mizzen.store.database import connect, transaction
+from mizzen.store.database import connect
 
-from . import links, machines
-
-LAST_LINES = 20
-"""Lines of each of a machine's logs that an incident keeps."""
-
-TAIL = 64 << 10
-"""Bytes of each that are looked at for them."""
+from . import last_words, links, machines
 
 LOOPBACK = "127.0.0.1"
 """Where machines with QEMU's user networking answer."""
@@ -114,22 +101,12 @@ class MachineStarter:
         machine = self._find(release.machine)
         if machine is None:
             return ""
-        files = MachineFiles.of(self._folders, release.machine)
-        lines = (release.reason, *_console(files), *_log(files))
-        verdict = Verdict(IncidentKind.ROLLOUT, release.reason)
-        mark = fingerprint(Event(Stream.INIT, Shape.LINE, (release.reason,), None), verdict)
-        seen = Occurrence(
-            release.machine, IncidentKind.ROLLOUT, release.reason, lines, mark, time.time()
+        seen, _ = last_words.record(
+            self._folders, release.machine, IncidentKind.ROLLOUT, release.reason, time.time()
         )
-        connection = connect(self._folders.database)
-        try:
-            with transaction(connection):
-                number = incidents.record(connection, seen).id
-        finally:
-            connection.close()
-        see = f"see: mizzen incidents show {number}"
+        see = f"see: mizzen incidents show {seen.id}"
         if ProcessId(machine.pid, machine.pid_start).alive:
-            return f"{see}, or enter it: mizzen incidents enter {number}"
+            return f"{see}, or enter it: mizzen incidents enter {seen.id}"
         return see
 
     def _find(self, name: str) -> Machine | None:
@@ -192,7 +169,11 @@ def of_machine(new: Release, machine: Machine, mode: Mode, service: Service) -> 
         for port in service.ports:
             if (port.target_port, port.transport) not in there:
                 wanted = f"{port.target_port}/{port.transport}"
-                raise Failure(what, f"it has no port {wanted}", f"start it with --publish {wanted}")
+                raise Failure(
+                    what,
+                    f"it has no port {wanted}",
+                    f"start it with --publish {wanted}, or give it to machines.spec(ports=...)",
+                )
     return release
 
 
@@ -200,7 +181,7 @@ def _accepts_anyway(service: Service) -> Failure:
     return Failure(
         f"cannot tell when {service.name} is ready",
         "QEMU's user networking accepts TCP connections before the machine does",
-        "give --ready http:/PATH, --ready command:..., or --ready none",
+        "let it be ready by http, by a command, or as soon as it runs",
     )
 
 
@@ -238,26 +219,3 @@ def _answering(release: Release, machine: Machine) -> Release:
         return replace(release, addresses=network.addresses, ports=())
     ports = tuple((port.guest, port.host, port.transport) for port in machine.ports)
     return replace(release, addresses=(LOOPBACK,), ports=ports)
-
-
-def _console(files: MachineFiles) -> list[str]:
-    return [_printable(line) for line in _last(files.console)]
-
-
-def _log(files: MachineFiles) -> list[str]:
-    records = (parse_cri(line) for line in _last(files.log))
-    return [_printable(record.text) for record in records if record is not None]
-
-
-def _last(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL))
-            text = file.read(TAIL).decode(errors="replace")
-    except OSError:
-        return []
-    return list(deque(filter(None, map(str.strip, text.split("\n"))), LAST_LINES))
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in line)

@@ -39,15 +39,20 @@ def parse_ports(ports: Sequence[str], addresses: Sequence[str]) -> tuple[Service
     if not ports:
         raise UsageError("cannot publish nothing", "no port is named", "give --port HOST:GUEST")
     hosts = [_address(text) for text in addresses] or [""]
-    read = [replace(_port(text), address=host) for text in ports for host in hosts]
-    for one in read:
-        if sum(_key(one) == _key(other) for other in read) > 1:
+    read = tuple(replace(_port(text), address=host) for text in ports for host in hosts)
+    check_once(read)
+    return read
+
+
+def check_once(ports: Sequence[ServicePort]) -> None:
+    """Raise UsageError if a port of the host is named twice."""
+    for one in ports:
+        if sum(_key(one) == _key(other) for other in ports) > 1:
             raise UsageError(
                 f"cannot publish port {one.port}/{one.transport}",
                 "it is named twice",
                 "name each port once",
             )
-    return tuple(read)
 
 
 def parse_probe(text: str, base: Probe) -> Probe:

@@ -37,16 +37,13 @@ def check_size(
     least: MiB of memory that it needs.
     """
     what = f"cannot start machine {check_name(name)}"
-    if not 1 <= vcpus <= VCPUS_MAX:
-        raise UsageError(what, f"{vcpus} virtual CPUs", f"ask for 1 to {VCPUS_MAX}")
-    if memory < least:
-        raise UsageError(what, f"{memory} MiB of memory are too few", f"ask for {least} or more")
+    check_bounds(what, memory, vcpus, least)
     available = _available()
     if memory > available:
         raise Failure(
             what,
             f"it wants {memory} MiB of memory and {available} MiB are free",
-            "ask for less with --memory, or stop other machines",
+            "ask for less, or stop other machines",
         )
     for port in publish:
         _check_port(what, port)
@@ -57,6 +54,14 @@ def check_size(
                 "QEMU's user networking answers no UDP for a machine that may not begin",
                 "give --outward, and it may reach what you can; or use the network daemon",
             )
+
+
+def check_bounds(what: str, memory: int, vcpus: int, least: int = MEMORY_MIN) -> None:
+    """Raise UsageError if no machine of this size can run anywhere; least as of ``check_size``."""
+    if not 1 <= vcpus <= VCPUS_MAX:
+        raise UsageError(what, f"{vcpus} virtual CPUs", f"ask for 1 to {VCPUS_MAX}")
+    if memory < least:
+        raise UsageError(what, f"{memory} MiB of memory are too few", f"ask for {least} or more")
 
 
 def check(spec: MachineSpec) -> None:

@@ -47,20 +47,26 @@ class Registry:
         return MachineFiles.of(self._folders, name)
 
     async def start(
-        self, spec: MachineSpec, driver: Driver, connect: Connect | None = None
+        self,
+        spec: MachineSpec,
+        driver: Driver,
+        connect: Connect | None = None,
+        before: Machine | None = None,
     ) -> Machine:
         """Start a machine and return it running: its kernel boots, its function comes later.
 
         A machine that fails before that leaves nothing; one that fails later stays as FAILED
         until it is removed. connect: of a spec that has a network; called once the name is this
-        machine's, since the link of a machine that runs would be taken from it. Raises Failure.
+        machine's, since the link of a machine that runs would be taken from it.
+        before: one of that name which has ended, and gives its place up; what is known of it
+        stays if this one does not start, its logs do not. Raises Failure.
         """
         check(spec)
         me = os.getpid()
         claim = Machine(
             spec, MachineState.STARTING, me, process.start_time(me), created=time.time()
         )
-        self._claim(claim)
+        self._claim(claim, before)
         files = self.files(spec.name)
         try:
             with explained(f"cannot start machine {spec.name}"):
@@ -75,7 +81,10 @@ class Registry:
                 return await self._spawn(claim, driver, interface)
         except BaseException:
             files.remove()
-            store.remove(self._connection, spec.name)
+            if before is not None:
+                store.save(self._connection, before)
+            else:
+                store.remove(self._connection, spec.name)
             raise
 
     async def _spawn(self, claim: Machine, driver: Driver, interface: int | None) -> Machine:
@@ -100,17 +109,22 @@ class Registry:
 
     def find(self, name: str) -> Machine:
         """Return a machine. Raises Failure if none has that name."""
-        machine = store.find(self._connection, name)
+        machine = self.look(name)
         if machine is None:
             raise Failure(
                 f"cannot find machine {name}", "there is none", "see: mizzen machines list"
             )
-        return self._reconciled(machine)
+        return machine
+
+    def look(self, name: str) -> Machine | None:
+        """Return a machine, None if none has that name."""
+        machine = store.find(self._connection, name)
+        return self._reconciled(machine) if machine is not None else None
 
     def alive(self, name: str) -> bool:
         """Whether that machine exists and has not ended."""
-        machine = store.find(self._connection, name)
-        return machine is not None and self._reconciled(machine).state not in ENDED
+        machine = self.look(name)
+        return machine is not None and machine.state not in ENDED
 
     async def ended(self, name: str, seconds: float | None = None) -> Machine:
         """Wait until a machine has ended, ``seconds`` at most, and return it as it is then."""
@@ -158,11 +172,11 @@ class Registry:
         self.files(name).remove()
         store.remove(self._connection, name)
 
-    def _claim(self, claim: Machine) -> None:
+    def _claim(self, claim: Machine, before: Machine | None) -> None:
         name = claim.spec.name
         with transaction(self._connection):
             known = store.find(self._connection, name)
-            if known is None:
+            if known is None or (known == before and known.state in ENDED):
                 store.save(self._connection, claim)
                 return
         if self._reconciled(known).state in ENDED:

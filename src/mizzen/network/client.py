@@ -13,9 +13,11 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
+from mizzen.engine.operation import TemporaryFailure
 from mizzen.host import sockets
 from mizzen.model.errors import Failure
 from mizzen.model.network import Cell, Edge, Lease, Link, Publication
@@ -61,6 +63,12 @@ class Network:
             if not page:
                 return
             after = page[-1].address
+
+    async def lease(self, address: str) -> Lease | None:
+        """Return the lease of an address, None if nobody holds it."""
+        before = str(ip_address(address) - 1)
+        page = await self._ask(protocol.ListAddresses(before), protocol.Leases)
+        return next((lease for lease in page.leases if lease.address == address), None)
 
     async def open_link(
         self, machine: str, *, label: str = "", outward: bool = True, namespace: int | None = None
@@ -220,7 +228,7 @@ class Network:
                 # many wait to be accepted.
                 refused = isinstance(error, ConnectionRefusedError | BlockingIOError)
                 if not refused or time.monotonic() > deadline:
-                    raise Failure(
+                    raise TemporaryFailure(
                         "cannot reach the network daemon",
                         f"nobody answers at {self.path}",
                         "run: sudo mizzen net daemon",
@@ -229,7 +237,7 @@ class Network:
 
 
 def _silent() -> Failure:
-    return Failure(
+    return TemporaryFailure(
         "cannot reach the network daemon",
         f"it has not answered within {protocol.TIME_MAX:g} s",
         "see: journalctl -u mizzen-net",
@@ -237,7 +245,7 @@ def _silent() -> Failure:
 
 
 def _dies() -> Failure:
-    return Failure(
+    return TemporaryFailure(
         "cannot reach the network daemon",
         f"it has ended again and again for {PATIENCE:g} s",
         "see: journalctl -u mizzen-net",

@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mizzen.engine.operation import TemporaryFailure
 from mizzen.host import process
 from mizzen.host.process import ProcessId
-from mizzen.model.errors import Failure
 from mizzen.model.service import Underway
 from mizzen.store import services as store
 
@@ -18,12 +18,12 @@ from mizzen.store import services as store
 def claim(connection: sqlite3.Connection, service: str, number: int) -> Underway:
     """Write that this process rolls a release out, inside a transaction.
 
-    Raises Failure if somebody rolls out or removes the service already.
+    Raises TemporaryFailure if somebody rolls out or removes the service already.
     """
     for held in store.underway(connection):
         if held.service == service:
             doing = f"rolls out {service}-{held.number}" if held.number else "removes it"
-            raise Failure(
+            raise TemporaryFailure(
                 f"cannot change {service}", f"process {held.pid} {doing}", "wait for it to end"
             )
     mine = _mine(Underway(service, number, 0, 0, time.time()))

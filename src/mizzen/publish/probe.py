@@ -73,7 +73,7 @@ def probe_port(service: Service) -> int:
     raise Failure(
         f"cannot tell when {service.name} is ready",
         "it has no TCP port to try",
-        "give --ready-port, --ready command:..., or --ready none",
+        "name a port to try, or let it be ready by a command, or as soon as it runs",
     )
 
 

@@ -32,6 +32,9 @@ from . import claims, probe, routes
 from .retire import GRACE, Retired, publications, retire_all
 from .starter import Means
 
+INTERRUPTED = "its rollout was interrupted"
+"""The reason of a release that failed for nothing that is its own."""
+
 SERVED = (ReleaseState.LIVE, ReleaseState.DRAINING)
 
 
@@ -270,8 +273,7 @@ async def _undo(means: Means, parts: list[_Part]) -> None:
             await means.starter.stop(part.release, GRACE)
     with transaction(means.connection) as connection:
         for part in parts:
-            reason = "its rollout was interrupted"
-            failed = replace(part.release, state=ReleaseState.FAILED, reason=reason)
+            failed = replace(part.release, state=ReleaseState.FAILED, reason=INTERRUPTED)
             store.save_release(connection, failed)
         store.conclude(connection, [part.service.name for part in parts])
 

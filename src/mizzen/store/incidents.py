@@ -84,6 +84,15 @@ def find(connection: sqlite3.Connection, number: int) -> Incident | None:
     return _incident(row) if row else None
 
 
+def find_mark(connection: sqlite3.Connection, source: str, fingerprint: str) -> Incident | None:
+    """Return the incident of a source that has that fingerprint, None if there is none."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM incident WHERE source = ? AND fingerprint = ?",
+        (source, fingerprint),
+    ).fetchone()
+    return _incident(row) if row else None
+
+
 def everything(connection: sqlite3.Connection) -> list[Incident]:
     """Return all incidents, the one seen last first."""
     rows = connection.execute(f"SELECT {_COLUMNS} FROM incident ORDER BY last_seen DESC, id DESC")

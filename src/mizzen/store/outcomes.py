@@ -32,6 +32,12 @@ def of_pipeline(connection: sqlite3.Connection, operation: str, pipeline: str) -
     return [_outcome(row) for row in rows]
 
 
+def keys(connection: sqlite3.Connection, operation: str) -> list[str]:
+    """Return all that an operation is remembered under, in any pipeline."""
+    rows = connection.execute("SELECT key FROM outcome WHERE operation = ?", (operation,))
+    return [row[0] for row in rows]
+
+
 def succeed(connection: sqlite3.Connection, outcome: Outcome) -> None:
     """Write a value over what was remembered."""
     connection.execute(

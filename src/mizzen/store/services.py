@@ -81,6 +81,12 @@ def releases(connection: sqlite3.Connection, service: str) -> list[Release]:
     return [_release(row[0]) for row in rows]
 
 
+def all_releases(connection: sqlite3.Connection) -> list[Release]:
+    """Return the releases of all services, by service and number."""
+    rows = connection.execute("SELECT record FROM release ORDER BY service, number")
+    return [_release(row[0]) for row in rows]
+
+
 def claim(connection: sqlite3.Connection, rollout: Underway) -> None:
     """Write that a service is being rolled out. Raises sqlite3.IntegrityError if it is already."""
     connection.execute(

@@ -24,7 +24,7 @@ from mizzen.store import services as store
 from mizzen.store.database import connect
 
 NOW = 1e9
-NOTHING = Facts(frozenset(), (), frozenset(), (), (), (), NOW)
+NOTHING = Facts(frozenset(), (), frozenset(), frozenset(), (), (), (), NOW)
 PREFIX = "10.70.0.0/24"
 
 
@@ -48,6 +48,7 @@ def facts(*releases: Release, leads_to: str = "", **more) -> Facts:
         services=frozenset({"web"}),
         releases=releases,
         machines=names,
+        piped=frozenset(),
         publications=(Publication("web", forwards),) if leads_to else (),
         links=tuple(link(one.machine, *one.addresses) for one in releases),
         leases=tuple(lease(one.machine, one.addresses[0]) for one in releases),
@@ -75,6 +76,19 @@ def test_what_is_live_draining_or_being_rolled_out_stays(state):
 
 def test_a_retired_releases_machine_goes_and_takes_its_link_and_addresses_with_it():
     assert freed(facts(release(1, ReleaseState.RETIRED))) == [("machine", "web-1")]
+
+
+def test_what_a_pipeline_has_stays_even_before_its_machine_is_started():
+    piped = dataclasses.replace(
+        NOTHING,
+        machines=frozenset({"web-00000001"}),
+        piped=frozenset({"web-00000001", "web-00000002"}),
+        links=(link("web-00000001", "10.70.0.2"),),
+        leases=(lease("web-00000001", "10.70.0.2"), lease("web-00000002", "10.70.0.3")),
+    )
+    plan = decide(piped)
+    assert plan.free == ()
+    assert {item.why for item in plan.keep} == {"it is a pipeline's", "they are a pipeline's"}
 
 
 def test_a_retired_releases_machine_stays_while_anything_leads_to_it():

@@ -78,7 +78,8 @@ class Guard:
 
     async def _revive(self, name: str) -> None:
         """Start a machine again if it has ended, after a pause."""
-        known = deploy.find(self.folders, name)
+        async with deploy.turn(name):  # nobody else is starting it
+            known = deploy.find(self.folders, name)
         if known is None:
             raise _gone(name)
         if known.state not in ENDED:

@@ -64,6 +64,9 @@ class Spec:
         """Return the name of the machine."""
         return f"{self.name}-{self.version}"
 
+    def __str__(self) -> str:
+        return self.machine
+
     def deployment(self, address: str) -> Deployment:
         """Return the machine that has an address. Raises what the user's functions raise."""
         return Deployment(

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from netns import Namespace, ask, dial, say
-from netplane import BOTH, GATEWAY, HOST, OUTSIDE, Network, forwards
+from netplane import BOTH, GATEWAY, HOST, OUTSIDE, Network, forwards, kernel_plane
 
 from mizzen.model.errors import Failure
 from mizzen.model.network import Edge, Link, Transport
-from mizzen.network.kernel import KernelPlane
 from mizzen.network.plane import Parts
 
 
@@ -27,9 +26,8 @@ def restarted(net: Network) -> None:
     """Let another plane take over, as after a SIGKILL."""
 
     async def begin() -> None:
-        plane = await KernelPlane.open()
-        await plane.begin(net.parts)
-        await plane.close()
+        async with kernel_plane() as plane:
+            await plane.begin(net.parts)
 
     net.do(begin())
 
@@ -219,10 +217,8 @@ def test_two_planes_may_be_open_at_once(web: Network) -> None:
     """The old daemon may still be ending when the new one begins."""
 
     async def both() -> None:
-        first, second = await asyncio.gather(KernelPlane.open(), KernelPlane.open())
-        await asyncio.gather(first.begin(web.parts), second.begin(web.parts))
-        await first.close()
-        await second.close()
+        async with kernel_plane() as first, kernel_plane() as second:
+            await asyncio.gather(first.begin(web.parts), second.begin(web.parts))
 
     web.do(both())
     assert ask(web.outside, HOST[0], 8080).startswith("web ")

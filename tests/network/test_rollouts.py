@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from netns import Namespace
+from netplane import kernel_plane
 from publishing import Responder, Told, daemon
 
 from mizzen.model.errors import Failure
 from mizzen.model.network import Link, Transport
 from mizzen.model.service import Probe, ProbeKind, Release, ReleaseState, Service, ServicePort
 from mizzen.network.client import Network
-from mizzen.network.kernel import KernelPlane
 from mizzen.publish.rollout import roll_out
 from mizzen.publish.starter import Means
 from mizzen.store.database import connect
@@ -175,8 +175,7 @@ def run(tmp_path: Path):
 
 
 async def _staged(folder: Path, outside: Namespace, scenario: Scenario) -> None:
-    plane = await KernelPlane.open()
-    async with daemon(folder, plane) as network:
+    async with kernel_plane() as plane, daemon(folder, plane) as network:
         starter = NamespaceStarter(network)
         told = Told()
         with contextlib.closing(connect(folder / "mizzen.db")) as connection:

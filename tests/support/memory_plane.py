@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 
 from mizzen.model.errors import Failure
-from mizzen.model.network import Edge, Forward, Link, Publication
+from mizzen.model.network import Cell, Edge, Forward, Link, Publication
 from mizzen.network.plane import Parts
 from mizzen.network.protocol import Draining
 
@@ -25,6 +25,7 @@ class MemoryPlane:
         self.interfaces: set[str] = set()
         self.changes: list[tuple[Parts, Parts]] = []
         self.forgotten: list[tuple[str, ...]] = []
+        self.cells: list[Cell] = []
         self.listeners: dict[int, str] = {}
         self.failing: dict[str, BaseException] = {}
         self.open = 0
@@ -73,15 +74,16 @@ class MemoryPlane:
         self.interfaces.discard(link.interface)
         self._may("open_link")
         self.interfaces.add(link.interface)
-        if namespace is not None:
-            return None
-        reading, writing = os.pipe()
-        os.close(writing)
-        return reading
+        return None if namespace is not None else _descriptor()
 
     async def close_link(self, link: Link) -> None:
         self._may("close_link")
         self.interfaces.discard(link.interface)
+
+    async def open_cell(self, cell: Cell) -> int:
+        self._may("open_cell")
+        self.cells.append(cell)
+        return _descriptor()
 
     async def up(self) -> frozenset[str]:
         return frozenset(self.interfaces)
@@ -115,3 +117,10 @@ class MemoryPlane:
 
     async def close(self) -> None:
         self.closed = True
+
+
+def _descriptor() -> int:
+    """Return a descriptor of its own, as a tap's."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    return reading

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -15,6 +15,7 @@ from mizzen.model.network import Edge, Forward, Link, Publication, Transport
 from mizzen.network import conntrack
 from mizzen.network.conntrack import Flow
 from mizzen.network.kernel import KernelPlane
+from mizzen.network.maker import Maker
 from mizzen.network.plane import Parts
 
 ValueT = TypeVar("ValueT")
@@ -26,6 +27,17 @@ HOST = ("192.0.2.1", "2001:db8::1")
 OTHER = ("192.0.2.9", "2001:db8::9")
 OUTSIDE = ("192.0.2.2", "2001:db8::2")
 GATEWAY = ("10.77.0.1", "fd77::1")
+
+
+@contextlib.asynccontextmanager
+async def kernel_plane() -> AsyncIterator[KernelPlane]:
+    """Have a plane of this network namespace, with a maker of cells."""
+    with contextlib.closing(Maker()) as maker:
+        plane = await KernelPlane.open(maker)
+        try:
+            yield plane
+        finally:
+            await plane.close()
 
 
 class Network:
@@ -55,8 +67,9 @@ class Network:
             f"route add fd77::/64 via {HOST[1]}",
         )
         self._runner = stack.enter_context(asyncio.Runner())
-        self.plane = self.do(KernelPlane.open())
-        stack.callback(lambda: self.do(self.plane.close()))
+        plane = kernel_plane()
+        self.plane = self.do(plane.__aenter__())
+        stack.callback(lambda: self.do(plane.__aexit__(None, None, None)))
         self.do(self.plane.begin(self.parts))
 
     def do(self, work: Coroutine[Any, Any, ValueT]) -> ValueT:

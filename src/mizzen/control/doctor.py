@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mizzen.host import process
+from mizzen.host import namespaces, process
 from mizzen.host.capabilities import Capability
 from mizzen.host.paths import Folders
 from mizzen.machines.qemu import accel
@@ -87,7 +87,10 @@ async def examine(
         _attach(),
         await _namespaces(),
         network_finding(
-            await network.look(folders), network.socket_path(folders), root=os.geteuid() == 0
+            await network.look(folders),
+            network.socket_path(folders),
+            root=os.geteuid() == 0,
+            forbidding=namespaces.forbidding(),
         ),
     ]
 
@@ -318,16 +321,23 @@ def attach(effective: int, scope: int) -> Finding:
     return Finding(item, Level.WARNING, fact, "run it with sudo")
 
 
-def network_finding(found: Status | Failure, path: Path, *, root: bool) -> Finding:
+def network_finding(
+    found: Status | Failure, path: Path, *, root: bool, forbidding: str = ""
+) -> Finding:
     """Say which carries published ports here: the kernel, or a relay on QEMU's user networking.
 
     found: who answers at path, the network daemon's socket, or why nobody does. root: whether this
-    user is root, for whom no relay is started.
+    user is root, for whom no relay is started. forbidding: see ``namespaces.forbidding``.
     """
     item = "network"
     if isinstance(found, Status):
         if found.mode == "kernel":
-            return Finding(item, Level.OK, f"in the kernel: a daemon answers at {path}")
+            fact = f"in the kernel: a daemon answers at {path}"
+            if not forbidding:
+                return Finding(item, Level.OK, fact)
+            fact += f"; no cells, since {forbidding.partition('=')[0]} is 0"
+            fix = f"run: sudo sysctl {forbidding} and restart the daemon"
+            return Finding(item, Level.WARNING, fact, fix)
         fact = f"QEMU's user networking: a daemon without root answers at {path}"
         return Finding(item, Level.OK, fact, KERNEL_NETWORK)
     alone = "QEMU's user networking alone"

@@ -23,6 +23,7 @@ class Capability(IntEnum):
     FOWNER = 3
     NET_ADMIN = 12
     SYS_PTRACE = 19
+    SYS_ADMIN = 21
 
 
 class _Header(ctypes.Structure):

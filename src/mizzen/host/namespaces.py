@@ -1,6 +1,6 @@
-"""Network namespaces without names: one lives as long as a descriptor of it or a process in it.
+"""Namespaces without names: one lives as long as a descriptor of it or a process in it.
 
-So whoever is killed leaves none behind. Needs root.
+So whoever is killed leaves none behind. All but user namespaces need root, or to be in one.
 """
 
 from __future__ import annotations
@@ -13,20 +13,58 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_CLONE_NEWNET = 0x40000000
+
+NETWORK, USER = 0x40000000, 0x10000000
+"""Kinds of namespaces: CLONE_NEWNET and CLONE_NEWUSER of clone(2)."""
+
+_SETTINGS = {
+    "kernel.unprivileged_userns_clone": 1,  # Debian's own
+    "user.max_user_namespaces": 10000,
+    "user.max_net_namespaces": 10000,
+}
+
+
+def forbidding() -> str:
+    """Return what has to be set (NAME=VALUE) where this host allows no user or network namespaces.
+
+    It is "" where it allows processes without capabilities to make them. Source: namespaces(7).
+    """
+    for name, value in _SETTINGS.items():
+        path = Path("/proc/sys", *name.split("."))
+        if path.exists() and path.read_text().strip() == "0":
+            return f"{name}={value}"
+    return ""
+
+
+def enter_new(kind: int) -> None:
+    """Put this process, which has no threads, into a new namespace of a kind.
+
+    In a new user namespace it has every capability there, and none outside. Raises OSError.
+    """
+    _call(_libc.unshare, kind)
+
+
+def enter(descriptor: int, kind: int) -> None:
+    """Put this thread into a namespace of a kind. Raises OSError."""
+    _call(_libc.setns, descriptor, kind)
+
+
+def current() -> int:
+    """Return a descriptor of this thread's network namespace, which the caller owns."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 class NetworkNamespace:
     """A new network namespace, with nothing but a loopback that is down. Raises OSError."""
 
     def __init__(self) -> None:
-        before = _current()
+        before = current()
         try:
-            _call(_libc.unshare, _CLONE_NEWNET)
+            enter_new(NETWORK)
             try:
-                self.descriptor = _current()
+                self.descriptor = current()
             finally:
-                _call(_libc.setns, before, _CLONE_NEWNET)
+                enter(before, NETWORK)
         finally:
             os.close(before)
 
@@ -42,15 +80,15 @@ class NetworkNamespace:
         A coroutine does not wait inside, unless it is the only one and its whole thread belongs
         there. Raises OSError.
         """
-        before = _current()
+        before = current()
         thread = threading.get_ident()
         try:
-            _call(_libc.setns, self.descriptor, _CLONE_NEWNET)
+            enter(self.descriptor, NETWORK)
             try:
                 yield
             finally:
                 assert threading.get_ident() == thread
-                _call(_libc.setns, before, _CLONE_NEWNET)
+                enter(before, NETWORK)
         finally:
             os.close(before)
 
@@ -61,10 +99,6 @@ class NetworkNamespace:
     def close(self) -> None:
         """Let go of it."""
         os.close(self.descriptor)
-
-
-def _current() -> int:
-    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _call(function: ctypes._NamedFuncPointer, *arguments: int) -> None:

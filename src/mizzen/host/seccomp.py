@@ -25,7 +25,7 @@ _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _INSTRUCTION = struct.Struct("HBBI")
 
-_IOCTL, _SOCKET, _PRLIMIT = 16, 41, 302
+_IOCTL, _SOCKET, _UNSHARE, _PRLIMIT, _SETNS = 16, 41, 272, 302, 308
 _SELF = 0  # as the pid that prlimit is about
 
 CALLS = {
@@ -35,7 +35,7 @@ CALLS = {
     "select": 23, "sched_yield": 24, "mremap": 25, "madvise": 28, "getpid": 39, "accept": 43,
     "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "bind": 49,
     "listen": 50, "getsockname": 51, "getpeername": 52, "setsockopt": 54, "getsockopt": 55,
-    "exit": 60, "uname": 63, "fcntl": 72, "flock": 73, "fsync": 74, "fdatasync": 75,
+    "exit": 60, "wait4": 61, "uname": 63, "fcntl": 72, "flock": 73, "fsync": 74, "fdatasync": 75,
     "ftruncate": 77, "getcwd": 79, "unlink": 87, "readlink": 89, "fchmod": 91, "gettimeofday": 96,
     "getrlimit": 97, "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108,
     "sigaltstack": 131, "statfs": 137, "fstatfs": 138, "gettid": 186, "futex": 202,
@@ -48,7 +48,7 @@ CALLS = {
 }  # fmt: skip
 """What CPython, SQLite, asyncio and netlink libraries need to go on, by name.
 
-No process, thread or program can be started, none signalled, no namespace, mount or trace made.
+No process, thread or program can be started, none signalled, no mount or trace made.
 """
 
 CONNECT = {"connect": 42}
@@ -67,10 +67,13 @@ def _instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> by
     return _INSTRUCTION.pack(code, then, otherwise, value)
 
 
-def program(families: Collection[int], *, connect: bool) -> bytes:
+def program(
+    families: Collection[int], *, connect: bool = False, namespaces: Collection[int] = ()
+) -> bytes:
     """Return the filter: allow CALLS, IOCTLS and sockets of these families; refuse the rest.
 
-    connect: allow CONNECT too.
+    connect: allow CONNECT too. namespaces: kinds (as in ``host.namespaces``) of which one may be
+    made, and entered.
     """
     allow, refuse = _instruction(_RETURN, _ALLOW), _instruction(_RETURN, _ERRNO | errno.EPERM)
     lines = [
@@ -83,9 +86,15 @@ def program(families: Collection[int], *, connect: bool) -> bytes:
     ]
     for number in (CALLS | CONNECT if connect else CALLS).values():
         lines += [_instruction(_EQUAL, number, otherwise=1), allow]
-    chosen = ((_IOCTL, 1, IOCTLS.values()), (_SOCKET, 0, families), (_PRLIMIT, 0, [_SELF]))
+    chosen = (
+        (_IOCTL, 1, IOCTLS.values()),
+        (_SOCKET, 0, families),
+        (_UNSHARE, 0, namespaces),
+        (_SETNS, 1, namespaces),
+        (_PRLIMIT, 0, [_SELF]),
+    )
     for number, argument, values in chosen:
-        # The lower half of the argument: the kernel takes each of these as 32 bits.
+        # The lower half of the argument: the kernel takes each of these as 32 bits, or no others.
         tests = [_instruction(_LOAD, _ARGUMENTS + 8 * argument)]
         for value in values:
             tests += [_instruction(_EQUAL, value, otherwise=1), allow]
@@ -98,13 +107,15 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def restrict(families: Collection[int], *, connect: bool) -> None:
+def restrict(
+    families: Collection[int], *, connect: bool = False, namespaces: Collection[int] = ()
+) -> None:
     """Refuse (EPERM) everything else from now on; see ``program``.
 
     Threads that run already are not restricted: call it before there are any.
     Raises OSError if the kernel refuses.
     """
-    code = program(families, connect=connect)
+    code = program(families, connect=connect, namespaces=namespaces)
     filter_ = _Program(len(code) // _INSTRUCTION.size, code)
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or _libc.prctl(
         _PR_SET_SECCOMP, _FILTER, ctypes.byref(filter_), 0, 0

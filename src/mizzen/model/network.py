@@ -1,4 +1,4 @@
-"""Addresses, links, publications and edges: what the network should be."""
+"""Addresses, links, cells, publications and edges: what the network should be."""
 
 from __future__ import annotations
 
@@ -50,6 +50,18 @@ class Link:
     def interface(self) -> str:
         """Name of the host's end, 15 characters at most."""
         return f"{INTERFACE_PREFIX}{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a machine without a way out finds at the other end of its link: its gateways, no more.
+
+    addresses, gateways, mac: as a link's, and any number of cells and links may have the same.
+    """
+
+    addresses: tuple[str, ...]
+    gateways: tuple[str, ...]
+    mac: str
 
 
 INTERFACE_PREFIX = "mizzen-"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from mizzen.model.errors import Failure
-from mizzen.model.network import Edge, Forward, Publication, endpoint
+from mizzen.model.network import Cell, Edge, Forward, Publication, endpoint
 
 from . import protocol
 from .addresses import read_address, shortened
+from .links import HOST_MAC
 
 NAME_MAX = 63
 """Characters of the name of a machine, a label or a publication."""
+
+_FAMILIES = ([4], [6], [4, 6])
+_NO_MACHINES = {HOST_MAC, "00:00:00:00:00:00"}
 
 
 def check_name(name: str, what: str) -> str:
@@ -80,6 +85,27 @@ def _forward(forward: Forward, what: str) -> Forward:
             f"give an IPv{target.version} address of this host",
         )
     return replace(forward, address=str(address), target=str(target))
+
+
+def check_cell(cell: Cell) -> Cell:
+    """Return a cell with addresses in canonical form. Raises Failure."""
+    what = "cannot open a cell"
+    addresses = [read_address(text, what) for text in cell.addresses]
+    gateways = [read_address(text, what) for text in cell.gateways]
+    families = [address.version for address in addresses]
+    if sorted(families) not in _FAMILIES:
+        raise Failure(what, "it has no address, or two of one family", "give one of each or either")
+    if families != [gateway.version for gateway in gateways]:
+        raise Failure(what, "its gateways are not of its addresses' families", "give one for each")
+    if set(addresses) & set(gateways):
+        raise Failure(what, "its gateway has its address", "give the gateway another")
+    mac = cell.mac.lower()
+    # The lowest bit of the first octet says that it is of a group.
+    if not re.fullmatch(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", mac) or mac in _NO_MACHINES:
+        raise Failure(
+            what, f"{shortened(cell.mac)!r} is no machine's MAC address", "give the machine's own"
+        )
+    return Cell(tuple(map(str, addresses)), tuple(map(str, gateways)), mac)
 
 
 def check_targets(targets: Collection[str], seconds: float) -> tuple[str, ...]:

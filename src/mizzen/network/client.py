@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from mizzen.host import sockets
 from mizzen.model.errors import Failure
-from mizzen.model.network import Edge, Lease, Link, Publication
+from mizzen.model.network import Cell, Edge, Lease, Link, Publication
 
 from . import protocol
 from .protocol import Call, Draining, Reply
@@ -93,6 +93,16 @@ class Network:
             if not page.links:
                 return
             after = page.links[-1].number
+
+    async def open_cell(self, cell: Cell) -> int:
+        """Make a cell and return its tap's descriptor, which the caller owns."""
+        packet, descriptor = await self._exchange(protocol.OpenCell(cell), None)
+        _expected(packet, protocol.Done)
+        if descriptor is None:
+            raise Failure(
+                "cannot open a cell", "there is no room for its descriptor", "raise ulimit -n"
+            )
+        return descriptor
 
     async def publish(
         self,

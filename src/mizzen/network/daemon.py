@@ -22,6 +22,7 @@ from mizzen.store import database
 from mizzen.store.network import MIGRATIONS
 
 from .keeper import Broken, Keeper
+from .maker import Maker
 from .plane import Plane
 from .server import Guard, Server
 
@@ -71,13 +72,15 @@ async def run(options: Options) -> None:
     busy = Failure(what, f"another one has {options.state}", "see: mizzen net status")
     with contextlib.ExitStack() as stack:
         with explained(what):
+            # First, so that it has no copy of what is opened below.
+            maker = None if options.user else stack.enter_context(contextlib.closing(Maker()))
             stack.enter_context(locked(options.state / "network.lock", busy))
         connection = database.connect(options.database, MIGRATIONS)
         stack.enter_context(contextlib.closing(connection))
         with explained(what):
             listener = stack.enter_context(_listening(options, group))
             _confine(user=options.user)
-        plane = await _plane(user=options.user)
+        plane = await _plane(maker)
         try:
             keeper = Keeper(connection, plane, options.version)
             await keeper.begin()
@@ -132,15 +135,15 @@ async def _restored(server: Server) -> bool:
     return True
 
 
-async def _plane(*, user: bool) -> Plane:
+async def _plane(maker: Maker | None) -> Plane:
     # Late, since each takes time to import and needs what the other has no use for.
-    if user:
+    if maker is None:
         from .relay import RelayPlane  # noqa: PLC0415
 
         return RelayPlane()
     from .kernel import KernelPlane  # noqa: PLC0415
 
-    return await KernelPlane.open()
+    return await KernelPlane.open(maker)
 
 
 def _confine(*, user: bool) -> None:

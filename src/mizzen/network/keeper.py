@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from mizzen.model.errors import Failure
-from mizzen.model.network import Edge, Link, Publication
+from mizzen.model.network import Cell, Edge, Link, Publication
 from mizzen.store import network as store
 from mizzen.store.database import transaction
 
@@ -27,7 +27,7 @@ from .state import State, edge_order
 log = logging.getLogger(__name__)
 
 LINK_TIME = 10.0
-"""Seconds that making or removing a link's interfaces may take."""
+"""Seconds that making a cell, and making or removing a link's interfaces, may take."""
 
 PAGE_BYTES = protocol.MESSAGE_MAX - (4 << 10)
 """Of entries in one reply that lists, which leaves room for what is around them."""
@@ -91,9 +91,9 @@ class Keeper:
     ) -> tuple[protocol.AnyReply, int | None]:
         """Do what a request asks and return the reply, with a descriptor that the caller owns.
 
-        Not for ``Drain``, see ``drain``. One at a time, and never cancelled: what was begun is
-        brought to an end. namespace: a descriptor that came with the request, the caller's.
-        Raises Failure; then nothing has changed. Raises Broken.
+        Not for ``Drain`` and ``OpenCell``, see ``drain`` and ``open_cell``. One at a time, and
+        never cancelled: what was begun is brought to an end. namespace: a descriptor that came
+        with the request, the caller's. Raises Failure; then nothing has changed. Raises Broken.
         """
         match request:
             case protocol.OpenLink():
@@ -123,6 +123,18 @@ class Keeper:
         """Yield how many connections to targets are open. Raises Failure."""
         targets = checks.check_targets(request.targets, request.seconds)
         return self._plane.drain(targets, request.seconds)
+
+    async def open_cell(self, cell: Cell) -> int:
+        """Make a cell and return its tap's descriptor; at any time, as it changes no state.
+
+        Raises Failure.
+        """
+        what = "cannot open a cell"
+        self._need_kernel("open a cell")
+        checked = checks.check_cell(cell)
+        with _timely(what):
+            async with asyncio.timeout(LINK_TIME):
+                return await self._plane.open_cell(checked)
 
     async def _tell(self, request: protocol.AnyRequest) -> protocol.AnyReply:
         """Answer what changes nothing."""

@@ -1,4 +1,4 @@
-"""The network as the kernel carries it: nftables, links and connection tracking in one."""
+"""The network as the kernel carries it: nftables, links, cells and connection tracking in one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 
 from mizzen.model.errors import Failure
-from mizzen.model.network import Forward, Link
+from mizzen.model.network import Cell, Forward, Link
 
 from . import conntrack, draining, following, links, listeners, plan, removal, takeover
+from .cells import Cells
 from .links import Links
+from .maker import Maker
 from .nftables import Nftables
 from .plane import Parts
 from .protocol import Draining
@@ -24,19 +26,21 @@ class KernelPlane:
     def __init__(
         self,
         interfaces: Links,
+        cells: Cells,
         nftables: Nftables,
         changes: socket.socket,
         held: contextlib.ExitStack,
     ) -> None:
         """Take over what is open, and what is held open meanwhile."""
         self._interfaces = interfaces
+        self._cells = cells
         self._nftables = nftables
         self._changes = changes
         self._held = held
 
     @classmethod
-    async def open(cls) -> KernelPlane:
-        """Connect to the kernel. Raises Failure."""
+    async def open(cls, maker: Maker) -> KernelPlane:
+        """Connect to the kernel. maker: of cells, the caller's. Raises Failure."""
         with contextlib.ExitStack() as held:
             with _explained("cannot listen to the kernel's changes"):
                 held.enter_context(draining.listening())
@@ -45,7 +49,9 @@ class KernelPlane:
             held.callback(interfaces.disconnect)
             nftables = Nftables()
             held.callback(nftables.close)
-            return cls(interfaces, nftables, changes, held.pop_all())
+            cells = Cells(maker)
+            held.callback(cells.close)
+            return cls(interfaces, cells, nftables, changes, held.pop_all())
 
     async def begin(self, everything: Parts) -> None:
         """Make the kernel carry exactly this, without a moment in which it carries neither."""
@@ -83,6 +89,10 @@ class KernelPlane:
     async def close_link(self, link: Link) -> None:
         """Remove a link's interfaces."""
         await self._interfaces.close(link)
+
+    async def open_cell(self, cell: Cell) -> int:
+        """Make a cell."""
+        return await self._cells.open(cell)
 
     async def up(self) -> frozenset[str]:
         """Return the names of the interfaces of links that are there."""

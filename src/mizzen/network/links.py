@@ -78,7 +78,7 @@ class Links:
             tap = None
             try:
                 if namespace is None:
-                    tap = _open_tap(link.interface)
+                    tap = open_tap(link.interface)
                 else:
                     await self._make_pair(link, namespace)
                 await self._configure(link)
@@ -178,7 +178,8 @@ def forward_packets(versions: set[int]) -> None:
             _set("ipv6/conf/all/forwarding", "1")
 
 
-def _open_tap(interface: str) -> int:
+def open_tap(interface: str) -> int:
+    """Make a tap in this network namespace; it is gone with its last descriptor. Raises OSError."""
     tap = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", interface.encode(), _TAP_FLAGS))

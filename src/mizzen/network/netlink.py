@@ -1,7 +1,8 @@
 """Messages of netlink: encoding them, taking them apart, asking and dumping.
 
-For the kernel's conntrack and socket tables, which are long: links go through pyroute2. Decoding
-never fails: what is cut short or makes no sense ends the list. Source: netlink(7).
+For the kernel's conntrack and socket tables, which are long, and for cells, which are to be quick:
+links go through pyroute2. Decoding never fails: what is cut short or makes no sense ends the list.
+Source: netlink(7).
 """
 
 from __future__ import annotations
@@ -114,9 +115,9 @@ async def dump(family: int, kind: int, body: bytes) -> AsyncIterator[bytes]:
                 yield message.body
 
 
-async def ask(netlink: socket.socket, kind: int, body: bytes) -> None:
+async def ask(netlink: socket.socket, kind: int, body: bytes, flags: int = 0) -> None:
     """Ask for something to be done, on a socket used for this alone. Raises OSError."""
-    netlink.send(_request(kind, _ACK, body))
+    netlink.send(_request(kind, flags | _ACK, body))
     loop = asyncio.get_running_loop()
     for message in messages(await loop.sock_recv(netlink, _BUFFER)):
         if message.kind == _ERROR:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from mizzen.model.network import Edge, Forward, Link, Publication
+from mizzen.model.network import Cell, Edge, Forward, Link, Publication
 
 from .protocol import Draining
 
@@ -48,6 +48,13 @@ class Plane(Protocol):
 
     async def close_link(self, link: Link) -> None:
         """Remove a link's interfaces, if there are any; ``change`` comes after."""
+        ...
+
+    async def open_cell(self, cell: Cell) -> int:
+        """Make a cell, which is gone when its tap is closed. Returns the tap's descriptor.
+
+        It has nothing to do with all the others, and may wait for what they need not.
+        """
         ...
 
     async def up(self) -> frozenset[str]:

@@ -3,7 +3,8 @@
 A message is one packet of JSON, MESSAGE_MAX bytes at most. A request is answered by one reply;
 ``Drain`` by any number of ``Draining``, of which the last has ``done`` set, and nothing may be
 asked on that connection after it. A descriptor goes with a message as SCM_RIGHTS: a namespace with
-``OpenLink``, a tap with its reply. Every request may be given again: what is so already stays so.
+``OpenLink``, a tap with its reply and with that to ``OpenCell``. Every request may be given again:
+what is so already stays so.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from mizzen.model.errors import Failure
-from mizzen.model.network import Edge, Lease, Link, Publication
+from mizzen.model.network import Cell, Edge, Lease, Link, Publication
 
 VERSION = 1
 
@@ -92,6 +93,15 @@ class ListLinks(Request, frozen=True, tag="link.list"):
     after: int = 0
 
 
+class OpenCell(Request, frozen=True, tag="cell.open"):
+    """Make a cell. Reply: ``Done``, with the descriptor of the machine's end, a tap.
+
+    It is gone when all its descriptors are closed; each request makes another.
+    """
+
+    cell: Cell
+
+
 class Publish(Request, frozen=True, tag="publication.set"):
     """Set publications, all at one instant, over those of the same names. Reply: ``Done``.
 
@@ -154,6 +164,7 @@ AnyRequest = (
     | OpenLink
     | CloseLink
     | ListLinks
+    | OpenCell
     | Publish
     | Unpublish
     | ListPublications

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mizzen.model.errors import Failure
-from mizzen.model.network import Forward, Link, Transport
+from mizzen.model.network import Cell, Forward, Link, Transport
 
 from . import listeners
 from .datagrams import Datagrams, Flows
@@ -88,6 +88,10 @@ class RelayPlane:
 
     async def close_link(self, link: Link) -> None:
         """Do nothing: there is none."""
+
+    async def open_cell(self, cell: Cell) -> int:  # noqa: ARG002
+        """Refuse."""
+        raise _no_links()
 
     async def up(self) -> frozenset[str]:
         """Return that there are none."""

@@ -208,6 +208,10 @@ class Server:
                     if isinstance(request, protocol.Drain):
                         await self._drain(connection, request, place)
                         return False
+                    if isinstance(request, protocol.OpenCell):
+                        descriptor = await self.keeper.open_cell(request.cell)
+                        _send(connection, protocol.Done(), descriptor)
+                        return True
                     async with self._turn():
                         reply, descriptor = await self.keeper.answer(request, namespace)
                         # Here, as a server that ends waits for this turn.

@@ -168,6 +168,12 @@ def test_it_says_which_network_is_in_use(tmp_path: Path) -> None:
         assert found.level is Level.OK
         assert said in found.fact
         assert str(path) in found.fact
+    setting = "user.max_user_namespaces=10000"
+    status = Status("kernel", "1", 0, 0, 0, 0)
+    without = doctor.network_finding(status, path, root=True, forbidding=setting)
+    assert without.level is Level.WARNING
+    assert without.fact.endswith("no cells, since user.max_user_namespaces is 0")
+    assert f"sudo sysctl {setting}" in without.mend
 
 
 def test_the_network_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

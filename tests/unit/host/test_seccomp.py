@@ -62,6 +62,10 @@ tries = {
     "kill": lambda: os.kill(os.getpid(), 0),
     "unshare": lambda: call(272, 0),
     "setns": lambda: call(308, os.open("/proc/self/ns/net", 0), 0),
+    "new network namespace": lambda: call(272, 0x40000000),
+    "network namespace": lambda: call(308, os.open("/proc/self/ns/net", 0), 0x40000000),
+    "user namespace": lambda: call(272, 0x10000000),
+    "two namespaces": lambda: call(272, 0x44000000),
     "mount": lambda: call(165, b"a", b"/nothing", b"a", 0, None),
     "bpf": lambda: call(321, 0, None, 0),
     "keyctl": lambda: call(250, 0, 0, 0),
@@ -96,7 +100,8 @@ def outcomes():
 before = outcomes()
 families = {socket.AF_UNIX, socket.AF_NETLINK}
 seccomp.restrict(families | ({socket.AF_INET} if "more" in sys.argv else set()),
-                 connect="more" in sys.argv)
+                 connect="more" in sys.argv,
+                 namespaces={0x40000000} if "namespaces" in sys.argv else ())
 print(json.dumps([before, outcomes()]))
 sys.stdout.flush()
 os._exit(0)
@@ -131,4 +136,12 @@ def test_a_relay_may_connect_and_have_sockets_of_the_network(tmp_path: Path) -> 
     assert {name for name, told in after.items() if told != "refused"} == STAYS | {
         "IPv4",
         "connect",
+    }
+
+
+def test_a_maker_may_have_network_namespaces_and_no_others(tmp_path: Path) -> None:
+    _, after = outcomes(tmp_path, "namespaces")
+    assert {name for name, told in after.items() if told != "refused"} == STAYS | {
+        "new network namespace",
+        "network namespace",
     }

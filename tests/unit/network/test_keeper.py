@@ -15,13 +15,15 @@ from memory_plane import FAILURE, MemoryPlane
 from network_daemon import Running, opened, running
 
 from mizzen.model.errors import Failure
-from mizzen.model.network import Edge, Forward, Link, Publication, Transport
+from mizzen.model.network import Cell, Edge, Forward, Link, Publication, Transport
 from mizzen.network import keeper as keeping
 from mizzen.network.keeper import Broken, Keeper
+from mizzen.network.links import HOST_MAC
 from mizzen.network.plane import Parts
 from mizzen.network.protocol import AllowEdge
 
 FOUR, SIX = "10.70.0.0/24", "fd70::/64"
+CELL = Cell(("fd70::2", "10.70.0.2"), ("fd70::1", "10.70.0.1"), "02:4d:00:00:00:01")
 
 
 def web(target: str = "10.70.0.2", port: int = 80, name: str = "web", at: str = "") -> Publication:
@@ -407,6 +409,7 @@ def test_without_root_there_are_ports_alone(tmp_path: Path) -> None:
         ask, why = one.network, "runs without root"
         await refused(why, ask.request_address("a", FOUR))
         await refused(why, ask.open_link("a"))
+        await refused(why, ask.open_cell(CELL))
         await refused(why, ask.allow(Edge("a", "b", Transport.TCP, 1)))
         await ask.publish([web("127.0.0.1", 8080)])
         assert (await ask.status()).mode == "user"
@@ -446,3 +449,85 @@ def test_a_database_that_no_daemon_wrote_is_named(tmp_path: Path) -> None:
         connection.execute("INSERT INTO link VALUES (1, 'a', '{}')")
         with pytest.raises(Failure, match="cannot read the network's database"):
             Keeper(connection, MemoryPlane())
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        (replace(CELL, addresses=(), gateways=()), "it has no address"),
+        (replace(CELL, addresses=("10.70.0.2", "10.70.0.3")), "two of one family"),
+        (replace(CELL, addresses=("10.70.0.2",) * 9), "two of one family"),
+        (replace(CELL, addresses=("10.70.0.x", "fd70::2")), "is no address"),
+        (replace(CELL, addresses=("224.0.0.1", "fd70::2")), "no host's own address"),
+        (replace(CELL, gateways=CELL.gateways[:1]), "its gateways are not"),
+        (replace(CELL, gateways=CELL.gateways[::-1]), "its gateways are not"),
+        (replace(CELL, gateways=CELL.gateways * 5), "its gateways are not"),
+        (replace(CELL, gateways=("fd70:0::2", "10.70.0.1")), "its gateway has its address"),
+        (replace(CELL, mac=""), "is no machine's MAC address"),
+        (replace(CELL, mac="02-4d-00-00-00-01"), "is no machine's MAC address"),
+        (replace(CELL, mac="01:00:5e:00:00:01"), "is no machine's MAC address"),
+        (replace(CELL, mac="00:00:00:00:00:00"), "is no machine's MAC address"),
+        (replace(CELL, mac=HOST_MAC.upper()), "is no machine's MAC address"),
+        (replace(CELL, mac="02" * 3000), "..."),
+    ],
+)
+def test_a_cell_that_no_machine_could_have_is_refused(tmp_path: Path, cell: Cell, why: str) -> None:
+    async def act(one: Running) -> None:
+        await refused(why, one.network.open_cell(cell))
+        assert one.plane.cells == []
+
+    scenario(tmp_path, act)
+
+
+def test_a_cell_is_made_of_what_was_asked_for_in_canonical_form(tmp_path: Path) -> None:
+    async def act(one: Running) -> None:
+        asked = Cell(("fd70:0::2", "10.70.0.2"), ("FD70::1", "10.70.0.1"), CELL.mac.upper())
+        os.close(await one.network.open_cell(asked))
+        assert one.plane.cells == [CELL]
+        assert one.plane.changes == []
+
+    scenario(tmp_path, act)
+
+
+def test_a_cell_and_a_change_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    class Slow(MemoryPlane):
+        async def open_cell(self, cell: Cell) -> int:
+            begun["cell"].set()
+            await go_on.wait()
+            return await super().open_cell(cell)
+
+        async def open_link(self, link: Link, namespace: int | None) -> int | None:
+            begun["link"].set()
+            await go_on.wait()
+            return await super().open_link(link, namespace)
+
+    begun = {"cell": asyncio.Event(), "link": asyncio.Event()}
+    go_on = asyncio.Event()
+
+    async def act(one: Running) -> None:
+        cell = asyncio.create_task(one.network.open_cell(CELL))
+        await begun["cell"].wait()
+        link = asyncio.create_task(linked(one, "a"))
+        await begun["link"].wait()
+        assert not cell.done()
+        go_on.set()
+        await link
+        os.close(await cell)
+
+    scenario(tmp_path, act, Slow())
+
+
+def test_a_cell_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(MemoryPlane):
+        async def open_cell(self, cell: Cell) -> int:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(keeping, "LINK_TIME", 0.05)
+
+    async def act(one: Running) -> None:
+        await refused("has not done it within", one.network.open_cell(CELL))
+
+    scenario(tmp_path, act, Stuck())

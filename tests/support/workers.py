@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling
 
-IMAGES = ("tests/machine/builders/", "tests/e2e/test_demo.py")
+IMAGES = (
+    "tests/unit/steps/test_docker.py",
+    "tests/machine/builders/",
+    "tests/e2e/test_demo.py",
+    "tests/e2e/test_pipelines.py",
+)
 
 
 class Dealing(LoadScopeScheduling):

@@ -134,8 +134,8 @@ def spec(
                              args=lambda ip: [f"--listen={ip}:25"])
     """
     label = f"{SPEC} {name}"
-    variables = dict(env or {})
     try:
+        variables = dict(env or {})
         listed = () if callable(args) else several(args)
         draft = _Draft(
             name=name,

@@ -87,7 +87,9 @@ def test_commits_go_live_under_load_and_nothing_that_fails_is_seen(host: Site) -
             found = re.search(r"mizzen incidents show (\d+)", failed)
             assert found
             incident = up.told("incidents", "show", found[1])
-            assert any(f"{files.version} listens" in line for line in incident["lines"])
+            console, *_, last = incident["lines"][1:]
+            assert console.startswith("[ "), "what the kernel said is the console"
+            assert '"GET /healthz HTTP/1.1" 410' in last
             assert serving in up.machines().items()
 
             third = killed_while_building(up, files)

@@ -24,6 +24,9 @@ from mizzen.host.paths import Folders
 from mizzen.store import database
 
 EXAMPLES = Path(__file__).parents[2] / "examples/pipelines"
+MADE = shutil.ignore_patterns("*.git", "__pycache__")
+"""What using an example where it lies leaves there."""
+
 HOST = "192.0.2.1"
 PATIENCE = 60.0
 
@@ -105,7 +108,7 @@ def hosted(site: Site) -> Iterator[Hosted]:
 def example(name: str, site: Site) -> Iterator[Hosted]:
     """Yield ``mizzen up`` on a copy of an example's folder."""
     with hosted(site) as one:
-        shutil.copytree(EXAMPLES / name, one.folder / name)
+        shutil.copytree(EXAMPLES / name, one.folder / name, ignore=MADE)
         one.file = one.folder / name / "pipeline.py"
         yield one
 

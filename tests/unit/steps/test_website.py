@@ -30,7 +30,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples/pipelines/website"
 def website(tmp_path: Path) -> Path:
     """A copy of the example, with its repository."""
     place = tmp_path / "website"
-    shutil.copytree(EXAMPLE, place)
+    shutil.copytree(EXAMPLE, place, ignore=shutil.ignore_patterns("*.git", "__pycache__"))
     subprocess.run([place / "prepare"], check=True)
     return place
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-from pipelines import HOST, Client, Hosted, Log, Pushed, Site, example, page, site
+from pipelines import HOST, PATIENCE, Client, Hosted, Log, Pushed, Site, example, page, site
 
 from mizzen.host.paths import Folders
 
@@ -28,7 +28,6 @@ RUN ["python3", "-c", \
 
 pytestmark = [
     pytest.mark.machine,
-    pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0, reason="links need root"),
 ]
 
@@ -42,6 +41,7 @@ def host(cache: Folders) -> Iterator[Site]:
 def killed_while_building(up: Hosted, files: Pushed) -> str:
     """Push a commit, kill ``mizzen up`` while it is built, and let the next one build it."""
     with up.site.host.entered(), closing(socket.create_server((HOST, GATE))) as gate:
+        gate.settimeout(PATIENCE)
         version = files.push(
             index__html="<p>This is version $VERSION, mended.</p>",
             website__py=files.read("website.py").replace(SICK, HEALTHY),

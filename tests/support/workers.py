@@ -12,6 +12,7 @@ IMAGES = (
     "tests/unit/steps/test_docker.py",
     "tests/machine/builders/",
     "tests/e2e/test_demo.py",
+    "tests/e2e/test_mistakes.py",
     "tests/e2e/test_pipelines.py",
 )
 

@@ -74,6 +74,9 @@ class Vm:
     version: str
     addresses: tuple[Address, ...]
 
+    def __str__(self) -> str:
+        return self.machine
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -81,6 +84,9 @@ class Health:
 
     machine: str
     since: float
+
+    def __str__(self) -> str:
+        return self.machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +103,6 @@ class Live:
 
     name: str
     services: tuple[LiveService, ...]
+
+    def __str__(self) -> str:
+        return " ".join(one.machine for one in self.services)

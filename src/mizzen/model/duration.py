@@ -17,7 +17,7 @@ def seconds(text: str | float) -> float:
         found = _SPELLED.fullmatch(text.strip())
         length = float(found[1]) * _UNITS[found[2]] if found else 0.0
     else:
-        length = float(text)
+        length = float(text) if isinstance(text, int | float) else 0.0
     if not 0 < length < float("inf"):
         raise ValueError(f"{text!r} is no length of time such as 30s, 1m or 2h")
     return length

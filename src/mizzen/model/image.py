@@ -59,3 +59,6 @@ class Image:
     root: Path | None
     process: ProcessConfig | None
     digest: str
+
+    def __str__(self) -> str:
+        return f"sha256:{self.digest[:12]}"

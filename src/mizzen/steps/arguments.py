@@ -21,7 +21,7 @@ def mebibytes(size: str | int) -> int:
     """Return the MiB of "256M" or "1G"; a number is MiB already. Raises ValueError."""
     if isinstance(size, int):
         return size
-    found = _SIZE.fullmatch(size.strip())
+    found = _SIZE.fullmatch(str(size).strip())
     if not found:
         raise ValueError(f"{size!r} is no size such as 256M or 1G")
     return int(found[1]) * (1024 if found[2] == "G" else 1)

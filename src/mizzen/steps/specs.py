@@ -64,6 +64,9 @@ class Spec:
         """Return the name of the machine."""
         return f"{self.name}-{self.version}"
 
+    def __str__(self) -> str:
+        return self.machine
+
     def deployment(self, address: str) -> Deployment:
         """Return the machine that has an address. Raises what the user's functions raise."""
         return Deployment(
@@ -131,8 +134,8 @@ def spec(
                              args=lambda ip: [f"--listen={ip}:25"])
     """
     label = f"{SPEC} {name}"
-    variables = dict(env or {})
     try:
+        variables = dict(env or {})
         listed = () if callable(args) else several(args)
         draft = _Draft(
             name=name,

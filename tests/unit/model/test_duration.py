@@ -15,7 +15,9 @@ def test_lengths_of_time_are_read(text, wanted):
     assert seconds(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["", "1", "-1s", "1 week", "0s", 0, -1, float("nan"), "s", "1e3s"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "-1s", "1 week", "0s", 0, -1, float("nan"), "s", "1e3s", [1], None]
+)
 def test_others_are_refused(text):
     with pytest.raises(ValueError, match="is no length of time"):
         seconds(text)

@@ -122,6 +122,8 @@ def test_equal_content_is_one_machine_and_any_other_content_another(image):
         ({"name": 7}, "expected string"),
         ({"network": ""}, "'' cannot name a machine"),
         ({"memory": "lots"}, "'lots' is no size such as 256M"),
+        ({"memory": [256]}, "[256] is no size such as 256M"),
+        ({"env": 5}, "not iterable"),
         ({"memory": "1M"}, "1 MiB of memory are too few"),
         ({"vcpus": 0}, "0 virtual CPUs"),
         ({"ports": ["http"]}, "'http' is no port"),

@@ -1,0 +1,302 @@
+"""``mizzen up``, killed at random instants while it builds and deploys, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mizzen.builders.kernel import debian_kernel
+from mizzen.host import process
+from mizzen.host.namespaces import NetworkNamespace
+from mizzen.host.paths import Folders
+from mizzen.host.process import ProcessId, which
+from mizzen.model.errors import Failure
+from mizzen.model.progress import Report
+
+from . import place, remains, website
+from .flows import beside
+from .keeping import Up, newer
+from .website import Inbox, Repository, Visits
+
+WHAT = "cannot measure pipelines that are killed"
+BLOCK = 20
+"""Kills after which one is left alone until all is as it should be."""
+
+SPAN = 4.5
+"""Seconds after it was started, until which it is killed: a bit more than a version takes."""
+
+PATIENCE = 60.0
+"""Seconds until all must be as it should be, from a start that nobody interrupts."""
+
+EARLY = 0.15
+"""Share of lives that see another commit though the one before is not live."""
+
+TWICE = 0.2
+"""Share of commits that another one follows at once."""
+
+AWAY = 0.3
+"""Share of commits that are made while nobody looks."""
+
+STORAGE = '[storage]\ndriver = "overlay"\nrunroot = "{0}/run"\ngraphroot = "{0}/graph"\n'
+"""Containers' storage of the benchmark's own: containers-storage.conf(5)."""
+
+
+@dataclass(slots=True)
+class Endured:
+    """What came of the kills.
+
+    restarts: seconds until the pipeline went on. commits: that were made; live: that went live.
+    stuck: how steps were when the newest did not go live in the end. broken: see ``Continuity``.
+    again: jobs that were done twice. left: what nobody needs. untold: commits that were live and
+    of which no message came; twice: messages that came more than once.
+    takeover: seconds until a new version had all as it should be; anew: what that did again of
+    what was to be done, and besides: of other things.
+    """
+
+    kills: int = 0
+    commits: int = 0
+    live: int = 0
+    broken: int = 0
+    untold: int = 0
+    twice: int = 0
+    takeover: float = 0.0
+    anew: int = 0
+    restarts: list[float] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
+    besides: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    visits: Visits = field(default_factory=Visits)
+
+
+def check() -> None:
+    """Raise Failure if this is not root, or a program is missing."""
+    if os.geteuid() != 0:
+        raise Failure(WHAT, "its network needs root", "run it with sudo")
+    for program in ("ip", "nft", "nsenter", "git", "buildah", "make", "gcc", "qemu-system-x86_64"):
+        which(program)
+
+
+async def endure(
+    folders: Folders,
+    folder: Path,
+    report: Report,
+    *,
+    count: int,
+    seed: int,
+    told: Callable[[int], None],
+) -> Endured:
+    """Kill a pipeline's process so many times, in a network of its own.
+
+    folders: have the kernel for images, which is fetched the first time. folder: is not there
+    yet, and is left. seed: what instants are drawn from. told: called with how often it was killed.
+    Raises Failure if this is not root, or a program is missing.
+    """
+    check()
+    await debian_kernel(folders, report)
+    with place.namespace() as client, place.namespace() as host:
+        await place.join(client, host, 0)
+        with host.entered():
+            async with (
+                place.daemon(folder) as daemon,
+                _site(folders, folder, host, daemon) as site,
+            ):
+                return await _Killing(site, client, random.Random(seed), told).run(count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """All that a pipeline has. folders: its own. temporary: of programs that it runs."""
+
+    host: NetworkNamespace
+    daemon: place.Daemon
+    folder: Path
+    folders: Folders
+    temporary: Path
+    environment: dict[str, str]
+    repository: Repository
+    inbox: Inbox
+    up: Up
+
+
+@contextlib.asynccontextmanager
+async def _site(
+    folders: Folders, folder: Path, host: NetworkNamespace, daemon: place.Daemon
+) -> AsyncIterator[_Site]:
+    own = Folders(folder / "state", folder / "run")
+    own.cache.mkdir(parents=True)
+    (own.cache / "kernels").symlink_to(folders.cache / "kernels")
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    storage = folder / "storage.conf"
+    storage.write_text(STORAGE.format(folder / "containers"))
+    environment = {
+        "MIZZEN_STATE": str(own.state),
+        "MIZZEN_RUNTIME": str(own.runtime),
+        "MIZZEN_NET_SOCKET": str(daemon.socket),
+        "CONTAINERS_STORAGE_CONF": str(storage),
+        "TMPDIR": str(temporary),
+    }
+    repository = Repository(folder / "repository", await website.kernel(folder / "kernel"))
+    await repository.begin()
+    inbox = Inbox()
+    async with inbox.open():
+        file = folder / "website.py"
+        file.write_text(
+            website.PIPELINE.format(
+                repository=str(repository.folder), name=website.NAME, port=website.PORT,
+                inbox=inbox.url,
+            )
+        )  # fmt: skip
+        up = Up(file, environment, folder / "up.log")
+        try:
+            yield _Site(host, daemon, folder, own, temporary, environment, repository, inbox, up)
+        finally:
+            await up.kill()
+            for machine in remains.known_machines(own):
+                vmm = ProcessId(machine.pid, machine.pid_start)
+                process.kill(vmm, signal.SIGKILL)
+                await process.ended(vmm)
+
+
+@dataclass(slots=True)
+class _Killing:
+    site: _Site
+    client: NetworkNamespace
+    chance: random.Random
+    told: Callable[[int], None]
+    found: Endured = field(default_factory=Endured)
+    continuity: remains.Continuity = field(default_factory=remains.Continuity)
+
+    async def run(self, count: int) -> Endured:
+        site, found = self.site, self.found
+        site.up.start()
+        await self._settle()
+        if found.stuck:
+            raise Failure(WHAT, f"the first version did not go live: {found.stuck[0]}")
+        visitors = [
+            asyncio.create_task(website.visit(self.client, found.visits, kept=kept))
+            for kept in (False, True)
+        ]
+        with beside(*visitors):
+            await self._kill()
+            package = None
+            while found.kills < count:
+                if package is None and found.kills + BLOCK >= count:
+                    package = await self._take_over()
+                await self._block(package, min(count, found.kills + BLOCK))
+            await asyncio.sleep(website.PATIENCE)  # what is asked still may fail
+        await asyncio.gather(*visitors, return_exceptions=True)
+        await self._count()
+        return found
+
+    async def _block(self, package: Path | None, until: int) -> None:
+        """Kill for a while; then let all come to be as it should."""
+        while self.found.kills < until:
+            self.told(self.found.kills)
+            await self._live(package)
+            self.found.kills += 1
+        self.told(until)
+        await self.site.repository.commit()
+        self.site.up.start(package)
+        await self._settle()
+        await self._kill()
+
+    async def _live(self, package: Path | None) -> None:
+        """Let it live until a random instant."""
+        site, chance = self.site, self.chance
+        span = chance.uniform(0, SPAN)
+        commits = self._is_live() or chance.random() < EARLY
+        away = chance.random() < AWAY
+        moment = chance.uniform(0, span)
+        number = 2 if chance.random() < TWICE else 1
+        if commits and away:
+            await self._commit(number)
+        site.up.start(package)
+        end = site.up.began + span
+        if commits and not away:
+            await asyncio.sleep(moment)
+            await self._commit(number)
+        await asyncio.sleep(max(0.0, end - time.monotonic()))
+        await self._kill()
+
+    async def _commit(self, number: int) -> None:
+        for _ in range(number):
+            await self.site.repository.commit()
+
+    async def _kill(self) -> None:
+        """Kill it, and look whether machines run on."""
+        up = self.site.up
+        await up.kill()
+        if up.went_on is not None:
+            self.found.restarts.append(up.went_on - up.began)
+        self.continuity.look(remains.live_machine(self.site.folders, website.NAME))
+
+    async def _settle(self) -> None:
+        """Wait until all is as it should be with the newest commit."""
+        up = self.site.up
+        if not await up.until(self._is_settled, PATIENCE):
+            self.found.stuck.append(str(up.steps))
+
+    def _is_settled(self) -> bool:
+        steps, newest = self.site.up.steps, self.site.repository.commits[-1]
+        if len(steps) < website.STEPS:
+            return False
+        done = all(
+            step.state == "ok" or (label.startswith("notify ") and step.state == "failed")
+            for label, step in steps.items()
+        )
+        return done and any(newest in step.detail for step in steps.values())
+
+    def _is_live(self) -> bool:
+        return self.found.visits.last == self.site.repository.commits[-1]
+
+    async def _take_over(self) -> Path:
+        """Let a new version have what the one before had made."""
+        site, found = self.site, self.found
+        package = newer(site.folder / "newer")
+        before = max(job.id for job in remains.all_jobs(site.folders))
+        site.up.start(package)
+        await self._settle()
+        found.takeover = time.monotonic() - site.up.began
+        await self._kill()
+        for job in remains.all_jobs(site.folders):
+            if job.id > before and job.operation == "docker file":
+                found.anew += 1
+            elif job.id > before and job.operation not in remains.AGAIN:
+                found.besides.append(job.label)
+        return package
+
+    async def _count(self) -> None:
+        """Look at what there is at the end, after an end in order."""
+        site, found = self.site, self.found
+        site.up.start()
+        await self._settle()
+        await site.up.stop()
+        live = remains.live_machine(site.folders, website.NAME)
+        self.continuity.look(live)
+        if live is None:
+            raise Failure(WHAT, "nothing is live at the end")
+        name = live.spec.name
+        assert site.daemon.process is not None
+        known = [os.getpid(), live.pid, site.daemon.process.pid]
+        found.left = [
+            *await remains.in_network(site.daemon.network, site.host, name),
+            *remains.in_storage(site.folders, site.temporary, name),
+            *await remains.containers(site.environment),
+            *remains.processes(site.host, known),
+        ]
+        texts = site.inbox.texts
+        found.commits = len(site.repository.commits)
+        found.live = len(found.visits.seen)
+        found.untold = len(found.visits.seen - set(texts))
+        found.twice = sum(1 for count in texts.values() if count > 1)
+        found.broken = self.continuity.broken
+        found.again = [job.label for job in remains.repeated(remains.all_jobs(site.folders))]

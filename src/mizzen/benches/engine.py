@@ -194,7 +194,8 @@ def _of_kills(found: Endured) -> list[Figure]:
         "newest commits that did not go live in the end": len(found.stuck),
         "live machines that ended, or were started again": found.broken,
         "jobs done again that had succeeded": len(found.again),
-        "messages sent twice": found.twice,
+        "messages sent twice": found.messages.twice,
+        "messages lost": found.messages.lost,
         "things left over": len(found.left),
         "jobs that a new version did again and need not": len(found.besides),
     }
@@ -202,12 +203,14 @@ def _of_kills(found: Endured) -> list[Figure]:
         "requests answered": found.visits.answered,
         "commits made": found.commits,
         "commits that went live": found.live,
-        "messages left out": found.untold,
+        "messages left out, as sending was killed": found.messages.cut,
+        "messages left out, as the next commit came before": found.messages.passed,
         "jobs that a new version had to do again": found.anew,
     }
     return [
         *(figure(f"{name}, {what}", "", [value], NONE) for name, value in none.items()),
         *(figure(f"{name}, {what}", "", [value]) for name, value in told.items()),
+        *(figure(f"kills during {one}", "", [n]) for one, n in sorted(found.during.items())),
         figure(f"restart until the pipeline goes on, {what}", "s", found.restarts),
         figure("takeover by a new version until all is as it was", "s", [found.takeover]),
     ]

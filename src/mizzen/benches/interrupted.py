@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,18 @@ SPAN = 4.5
 PATIENCE = 60.0
 """Seconds until all must be as it should be, from a start that nobody interrupts."""
 
+AIMED = 0.5
+"""Share of kills that come soon after a step has begun which is drawn, too, if it does so."""
+
+AIMS = (
+    "docker build", "docker file", "unikernel", "network address", "machines deploy",
+    f"publish {website.NAME}", "notify webhook", "publish collect",
+)  # fmt: skip
+"""How the labels of such steps begin. The others look at the world."""
+
+SOON = 0.3
+"""Seconds after that, until which it is killed."""
+
 EARLY = 0.15
 """Share of lives that see another commit though the one before is not live."""
 
@@ -54,8 +67,8 @@ class Endured:
 
     restarts: seconds until the pipeline went on. commits: that were made; live: that went live.
     stuck: how steps were when the newest did not go live in the end. broken: see ``Continuity``.
-    again: jobs that were done twice. left: what nobody needs. untold: commits that were live and
-    of which no message came; twice: messages that came more than once.
+    during: operations that were under way at kills. again: jobs that were done twice. left: what
+    nobody needs. messages: what became of those that commits which were live were to send.
     takeover: seconds until a new version had all as it should be; anew: what that did again of
     what was to be done, and besides: of other things.
     """
@@ -64,10 +77,10 @@ class Endured:
     commits: int = 0
     live: int = 0
     broken: int = 0
-    untold: int = 0
-    twice: int = 0
     takeover: float = 0.0
     anew: int = 0
+    during: Counter[str] = field(default_factory=Counter)
+    messages: remains.Messages = field(default_factory=remains.Messages)
     restarts: list[float] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
@@ -212,10 +225,12 @@ class _Killing:
     async def _live(self, package: Path | None) -> None:
         """Let it live until a random instant."""
         site, chance = self.site, self.chance
-        span = chance.uniform(0, SPAN)
+        aim = chance.choice(AIMS) if chance.random() < AIMED else ""
+        soon = chance.uniform(0, SOON)
+        span = SPAN if aim else chance.uniform(0, SPAN)
         commits = self._is_live() or chance.random() < EARLY
         away = chance.random() < AWAY
-        moment = chance.uniform(0, span)
+        moment = chance.uniform(0, 1 if aim else span)
         number = 2 if chance.random() < TWICE else 1
         if commits and away:
             await self._commit(number)
@@ -224,8 +239,14 @@ class _Killing:
         if commits and not away:
             await asyncio.sleep(moment)
             await self._commit(number)
+        if aim and await site.up.until(lambda: self._begins(aim), end - time.monotonic()):
+            end = time.monotonic() + soon
         await asyncio.sleep(max(0.0, end - time.monotonic()))
         await self._kill()
+
+    def _begins(self, step: str) -> bool:
+        steps = self.site.up.steps.items()
+        return any(told.state == "running" for label, told in steps if label.startswith(step))
 
     async def _commit(self, number: int) -> None:
         for _ in range(number):
@@ -237,7 +258,9 @@ class _Killing:
         await up.kill()
         if up.went_on is not None:
             self.found.restarts.append(up.went_on - up.began)
-        self.continuity.look(remains.live_machine(self.site.folders, website.NAME))
+        folders = self.site.folders
+        self.continuity.look(remains.live_machine(folders, website.NAME))
+        self.found.during.update({job.operation for job in remains.unfinished(folders)})
 
     async def _settle(self) -> None:
         """Wait until all is as it should be with the newest commit."""
@@ -293,10 +316,9 @@ class _Killing:
             *await remains.containers(site.environment),
             *remains.processes(site.host, known),
         ]
-        texts = site.inbox.texts
+        done = remains.all_jobs(site.folders)
+        found.again = [job.label for job in remains.repeated(done)]
+        found.messages = remains.messages(done, site.inbox.digests(found.visits.seen))
         found.commits = len(site.repository.commits)
         found.live = len(found.visits.seen)
-        found.untold = len(found.visits.seen - set(texts))
-        found.twice = sum(1 for count in texts.values() if count > 1)
         found.broken = self.continuity.broken
-        found.again = [job.label for job in remains.repeated(remains.all_jobs(site.folders))]

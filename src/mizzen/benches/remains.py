@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mizzen.host.cache import PREFIX
@@ -19,7 +20,10 @@ from mizzen.store import database, jobs, machines, services
 
 from .audit import discord
 
-AGAIN = frozenset({"git head", "machines monitor", "publish collect"})
+WATCHES = frozenset({"git head", "machines monitor"})
+"""Operations that do not end."""
+
+AGAIN = WATCHES | {"publish collect"}
 """Operations that look at the world anew at each start."""
 
 
@@ -34,6 +38,40 @@ def repeated(records: Iterable[JobRecord]) -> list[JobRecord]:
         if job.state is JobState.OK:
             done.add(what)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """What became of messages. twice: came more than once.
+
+    Of those that did not come, cut: whose sending was killed; passed: that were never to be sent,
+    as the next commit came before; lost: all others.
+    """
+
+    twice: int = 0
+    cut: int = 0
+    passed: int = 0
+    lost: int = 0
+
+
+def messages(records: Iterable[JobRecord], came: Mapping[str, int]) -> Messages:
+    """Judge messages: pure. came: how often each did, by the digest of the job that sends it."""
+    states: dict[str, set[JobState]] = {}
+    for job in records:
+        if job.started is not None:
+            states.setdefault(job.digest, set()).add(job.state)
+    missing = [states.get(digest, set()) for digest, count in came.items() if not count]
+    cut = sum(1 for seen in missing if seen == {JobState.INTERRUPTED})
+    passed = sum(1 for seen in missing if not seen)
+    twice = sum(1 for count in came.values() if count > 1)
+    return Messages(twice, cut, passed, len(missing) - cut - passed)
+
+
+def unfinished(folders: Folders) -> list[JobRecord]:
+    """Return the jobs that are under way by the database, but for those that never end."""
+    with contextlib.closing(database.connect_to_read(folders.database)) as connection:
+        found = jobs.page(connection, JobFilter(states=UNFINISHED), before=None, limit=-1)
+    return [job for job in found if job.operation not in WATCHES]
 
 
 def all_jobs(folders: Folders) -> list[JobRecord]:

@@ -30,7 +30,7 @@ def test_pipeline_goes_on_wherever_it_was_killed(cache, tmp_path):
     assert found.stuck == []
     assert found.broken == 0
     assert found.again == []
-    assert found.twice == 0
+    assert (found.messages.twice, found.messages.lost) == (0, 0)
     assert found.left == []
     assert found.anew == 1, "a newer Mizzen does again what it does otherwise"
     assert found.besides == []

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from mizzen.benches.remains import Continuity, repeated
+from mizzen.benches.remains import Continuity, Messages, messages, repeated
 from mizzen.host.process import start_time
 from mizzen.model.job import JobRecord, JobState
 from mizzen.model.machine import Machine, MachineSpec, MachineState
@@ -31,6 +31,13 @@ def test_job_is_not_repeated_that_goes_on_or_is_of_other_inputs_or_never_began()
 def test_looking_at_the_world_again_repeats_nothing():
     looked = replace(JOB, operation="publish collect")
     assert not repeated([looked, replace(looked, id=2)])
+
+
+def test_messages_are_judged_by_the_jobs_that_sent_them():
+    cut = replace(JOB, digest="cut", state=JobState.INTERRUPTED)
+    known = [replace(JOB, digest=name) for name in ("once", "twice", "lost")]
+    came = {"once": 1, "twice": 2, "lost": 0, "cut": 0, "passed": 0}
+    assert messages([cut, *known], came) == Messages(twice=1, cut=1, passed=1, lost=1)
 
 
 def test_machine_goes_on_while_it_is_the_same_process(tmp_path):

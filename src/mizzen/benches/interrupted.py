@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
-import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mizzen.builders.kernel import debian_kernel
-from mizzen.host import process
 from mizzen.host.namespaces import NetworkNamespace
 from mizzen.host.paths import Folders
-from mizzen.host.process import ProcessId, which
+from mizzen.host.process import which
 from mizzen.model.errors import Failure
 from mizzen.model.progress import Report
 
 from . import place, remains, website
 from .flows import beside
-from .keeping import Up, newer
-from .website import Inbox, Repository, Visits
+from .keeping import Kept, kept, newer
+from .website import Visits
 
 WHAT = "cannot measure pipelines that are killed"
 BLOCK = 20
@@ -56,9 +53,6 @@ TWICE = 0.2
 
 AWAY = 0.3
 """Share of commits that are made while nobody looks."""
-
-STORAGE = '[storage]\ndriver = "overlay"\nrunroot = "{0}/run"\ngraphroot = "{0}/graph"\n'
-"""Containers' storage of the benchmark's own: containers-storage.conf(5)."""
 
 
 @dataclass(slots=True)
@@ -119,69 +113,14 @@ async def endure(
         with host.entered():
             async with (
                 place.daemon(folder) as daemon,
-                _site(folders, folder, host, daemon) as site,
+                kept(folders, folder, host, daemon) as site,
             ):
                 return await _Killing(site, client, random.Random(seed), told).run(count)
 
 
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """All that a pipeline has. folders: its own. temporary: of programs that it runs."""
-
-    host: NetworkNamespace
-    daemon: place.Daemon
-    folder: Path
-    folders: Folders
-    temporary: Path
-    environment: dict[str, str]
-    repository: Repository
-    inbox: Inbox
-    up: Up
-
-
-@contextlib.asynccontextmanager
-async def _site(
-    folders: Folders, folder: Path, host: NetworkNamespace, daemon: place.Daemon
-) -> AsyncIterator[_Site]:
-    own = Folders(folder / "state", folder / "run")
-    own.cache.mkdir(parents=True)
-    (own.cache / "kernels").symlink_to(folders.cache / "kernels")
-    temporary = folder / "temporary"
-    temporary.mkdir()
-    storage = folder / "storage.conf"
-    storage.write_text(STORAGE.format(folder / "containers"))
-    environment = {
-        "MIZZEN_STATE": str(own.state),
-        "MIZZEN_RUNTIME": str(own.runtime),
-        "MIZZEN_NET_SOCKET": str(daemon.socket),
-        "CONTAINERS_STORAGE_CONF": str(storage),
-        "TMPDIR": str(temporary),
-    }
-    repository = Repository(folder / "repository", await website.kernel(folder / "kernel"))
-    await repository.begin()
-    inbox = Inbox()
-    async with inbox.open():
-        file = folder / "website.py"
-        file.write_text(
-            website.PIPELINE.format(
-                repository=str(repository.folder), name=website.NAME, port=website.PORT,
-                inbox=inbox.url,
-            )
-        )  # fmt: skip
-        up = Up(file, environment, folder / "up.log")
-        try:
-            yield _Site(host, daemon, folder, own, temporary, environment, repository, inbox, up)
-        finally:
-            await up.kill()
-            for machine in remains.known_machines(own):
-                vmm = ProcessId(machine.pid, machine.pid_start)
-                process.kill(vmm, signal.SIGKILL)
-                await process.ended(vmm)
-
-
 @dataclass(slots=True)
 class _Killing:
-    site: _Site
+    site: Kept
     client: NetworkNamespace
     chance: random.Random
     told: Callable[[int], None]
@@ -298,7 +237,7 @@ class _Killing:
         return package
 
     async def _count(self) -> None:
-        """Look at what there is at the end, after an end in order."""
+        """Look at what there is at the end, after an end in order of the version before."""
         site, found = self.site, self.found
         site.up.start()
         await self._settle()

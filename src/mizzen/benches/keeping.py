@@ -1,4 +1,4 @@
-"""``mizzen up`` as a process that can be killed, and what it tells of its steps."""
+"""A website's pipeline, and its ``mizzen up`` as a process that can be killed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import asyncio
 import contextlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 import mizzen
-from mizzen.host.process import child
+from mizzen.host.namespaces import NetworkNamespace
+from mizzen.host.paths import Folders
+from mizzen.host.process import ProcessId, child, ended, kill
 from mizzen.model.errors import Failure
+
+from . import place, remains, website
+from .website import Inbox, Repository
 
 WHAT = "cannot keep the benchmark's pipeline"
 LINE_MAX = 1 << 20
+
+STORAGE = '[storage]\ndriver = "overlay"\nrunroot = "{0}/run"\ngraphroot = "{0}/graph"\n'
+"""Containers' storage of the benchmark's own: containers-storage.conf(5)."""
 
 
 class Step(NamedTuple):
@@ -76,19 +86,17 @@ class Up:
         self._reading = asyncio.create_task(self._read(self._process))
 
     async def kill(self) -> None:
-        """End it as nothing can prevent, and return once it has."""
+        """End it as nothing can prevent, and return once it has.
+
+        Raises Failure if it had ended by itself.
+        """
         if self._process is not None:
-            self._process.kill()
-            await self._end()
+            await self._end(signal.SIGKILL, -signal.SIGKILL)
 
     async def stop(self) -> None:
         """Ask it to end, and return once it has. Raises Failure if it did not end well."""
         if self._process is not None:
-            process = self._process
-            process.terminate()
-            await self._end()
-            if process.returncode:
-                raise Failure(WHAT, f"it ended with status {process.returncode}")
+            await self._end(signal.SIGTERM, 0)
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for what changes with a step's state; False if it is not so after seconds."""
@@ -100,13 +108,16 @@ class Up:
             return False
         return True
 
-    async def _end(self) -> None:
+    async def _end(self, number: signal.Signals, wanted: int) -> None:
         assert self._process is not None
         assert self._reading is not None
+        self._process.send_signal(number)
         await self._reading
-        await asyncio.to_thread(self._process.wait)
+        status = await asyncio.to_thread(self._process.wait)
         self._stack.close()
         self._process = None
+        if status != wanted:
+            raise Failure(WHAT, f"it ended with status {status}", f"see {self._log}")
 
     async def _read(self, process: subprocess.Popen[bytes]) -> None:
         reader = asyncio.StreamReader(LINE_MAX)
@@ -127,6 +138,67 @@ class Up:
         self.steps[line.label] = Step(line.state, line.detail)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """All that a pipeline has. folders: its own. temporary: of programs that it runs."""
+
+    host: NetworkNamespace
+    daemon: place.Daemon
+    folder: Path
+    folders: Folders
+    temporary: Path
+    environment: dict[str, str]
+    repository: Repository
+    inbox: Inbox
+    up: Up
+
+
+@contextlib.asynccontextmanager
+async def kept(
+    folders: Folders, folder: Path, host: NetworkNamespace, daemon: place.Daemon
+) -> AsyncIterator[Kept]:
+    """Yield a pipeline that is not run yet; what it has started is ended after the block.
+
+    folders: have the kernel for images. host: what this thread is in. folder: temporary.
+    """
+    own = Folders(folder / "state", folder / "run")
+    own.cache.mkdir(parents=True)
+    (own.cache / "kernels").symlink_to(folders.cache / "kernels")
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    storage = folder / "storage.conf"
+    storage.write_text(STORAGE.format(folder / "containers"))
+    environment = {
+        "MIZZEN_STATE": str(own.state),
+        "MIZZEN_RUNTIME": str(own.runtime),
+        "MIZZEN_NET_SOCKET": str(daemon.socket),
+        "CONTAINERS_STORAGE_CONF": str(storage),
+        "TMPDIR": str(temporary),
+    }
+    repository = Repository(folder / "repository", await website.kernel(folder / "kernel"))
+    await repository.begin()
+    inbox = Inbox()
+    async with inbox.open():
+        file = folder / "website.py"
+        file.write_text(
+            website.PIPELINE.format(
+                repository=str(repository.folder), name=website.NAME, port=website.PORT,
+                inbox=inbox.url,
+            )
+        )  # fmt: skip
+        up = Up(file, environment, folder / "up.log")
+        try:
+            yield Kept(host, daemon, folder, own, temporary, environment, repository, inbox, up)
+        finally:
+            try:
+                await up.kill()
+            finally:
+                for machine in remains.known_machines(own):
+                    vmm = ProcessId(machine.pid, machine.pid_start)
+                    kill(vmm, signal.SIGKILL)
+                    await ended(vmm)
 
 
 def newer(folder: Path) -> Path:

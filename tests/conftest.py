@@ -7,14 +7,17 @@ import select
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from workers import Dealing
+from xdist.remote import Producer
 
 from mizzen.host.paths import Folders
 
@@ -44,23 +47,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    tmp_path_factory.getbasetemp()  # stays where pytest wants it
-    temporary = Path(tempfile.mkdtemp(prefix="mz-", dir="/tmp"))  # short: sockets' paths are
-    temporary.chmod(0o1777)
-    with pytest.MonkeyPatch.context() as patch:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Dealing:
+    config.option.loadscopereorder = False  # it would put first what has the most tests
+    return Dealing(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, int, int]:
+    """Give the run a folder for temporary files, and look at its end for what it left behind."""
+    if hasattr(config, "workerinput"):  # one of several workers: the run is not its own
+        return (yield)
+    with (
+        tempfile.TemporaryDirectory(prefix="mz-", dir="/tmp", ignore_cleanup_errors=True) as place,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        temporary = Path(place)  # short: sockets' paths are
+        temporary.chmod(0o1777)
+        patch.setenv("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # stays where pytest wants it
         patch.setenv(MARK, temporary.name)
-        patch.setenv("TMPDIR", str(temporary))
-        patch.setattr(tempfile, "tempdir", str(temporary))
+        patch.setenv("TMPDIR", place)
+        patch.setattr(tempfile, "tempdir", place)
         before = remains(temporary)
-        yield
+        status = yield
         deadline = time.monotonic() + PATIENCE
         while (left := sorted(remains(temporary) - before)) and time.monotonic() < deadline:
             time.sleep(0.2)
-    shutil.rmtree(temporary, ignore_errors=True)
     if left:
-        pytest.fail("left behind by the tests:\n  " + "\n  ".join(left), pytrace=False)
+        print("error: left behind by the tests:\n  " + "\n  ".join(left), file=sys.stderr)
+        return status or pytest.ExitCode.TESTS_FAILED
+    return status
 
 
 def remains(temporary: Path) -> set[str]:

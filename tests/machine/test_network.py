@@ -37,6 +37,12 @@ HOST = ("192.0.2.1", "2001:db8::1")
 OUTSIDE = ("192.0.2.2", "2001:db8::2")
 PUBLISHED = 8080
 SECRET = 9000
+PATIENCE = 20
+"""Seconds for what must come."""
+
+GLANCE = 1
+"""Seconds for what must not come; busybox's nc takes whole ones."""
+
 FAMILIES = (0, 1)
 """Index of IPv4 and IPv6 in each pair of addresses."""
 
@@ -54,7 +60,7 @@ ask() { echo question | /bin/busybox nc -w "$3" "$1" "$2" || echo none; }
 fetch() {
     printf 'GET / HTTP/1.0\\r\\n\\r\\n' | /bin/busybox nc -w "$3" "$1" "$2" | /bin/busybox tail -n 1
 }
-reach() { /bin/busybox ping -c 1 -W 2 "$1" >/dev/null && echo answer || echo none; }
+reach() { /bin/busybox ping -c 1 -W "$2" "$1" >/dev/null && echo answer || echo none; }
 eval "$(/bin/busybox httpd -d "$QUERY_STRING")" 2>&1
 """
 
@@ -151,7 +157,7 @@ def test_published_port_answers_outside_on_the_host_and_to_machines(site, pair, 
     assert get(site.outside, HOST[family], PUBLISHED) == hello
     assert get(site.host, HOST[family], PUBLISHED) == hello
     for machine in (second, first):
-        assert site.run(machine, f"fetch {HOST[family]} {PUBLISHED} 20") == hello
+        assert site.run(machine, f"fetch {HOST[family]} {PUBLISHED} {PATIENCE}") == hello
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -159,14 +165,14 @@ def test_machines_reach_each_other_along_edges_only(site, pair, family):
     first, second = pair
     address = addresses(first)[family]
     hello = f"I am {first.spec.name}"
-    fetch, ping = f"fetch {address} 80 2", f"reach {address}"
+    fetch, ping = f"fetch {address} 80 {GLANCE}", f"reach {address} {GLANCE}"
     assert hello not in site.run(second, fetch)
     assert site.run(second, ping) == "none"
-    assert site.run(first, ping) == "answer", "to itself it does"
+    assert site.run(first, f"reach {address} {PATIENCE}") == "answer", "to itself it does"
     edge = Edge(second.spec.name, first.spec.name, Transport.TCP, 80)
     asyncio.run(site.net.allow(edge))
     try:
-        assert site.run(second, f"fetch {address} 80 20") == hello
+        assert site.run(second, f"fetch {address} 80 {PATIENCE}") == hello
         assert site.run(second, ping) == "none"
     finally:
         asyncio.run(site.net.deny(edge))
@@ -180,11 +186,11 @@ def test_machine_reaches_outside_and_not_the_hosts_own_services(site, pair, fami
     assert network is not None
     service = Service(site.outside, "outside", SECRET)
     with contextlib.closing(service):
-        answer = site.run(second, f"ask {OUTSIDE[family]} {SECRET} 20")
+        answer = site.run(second, f"ask {OUTSIDE[family]} {SECRET} {PATIENCE}")
         assert answer == f"outside {HOST[family]}"
     with contextlib.closing(Service(site.host, "host", SECRET)):
         for address in (HOST[family], network.gateways[family]):
-            assert "host" not in site.run(second, f"ask {address} {SECRET} 2")
+            assert "host" not in site.run(second, f"ask {address} {SECRET} {GLANCE}")
 
 
 def test_machine_is_listed_with_its_addresses(site, pair):

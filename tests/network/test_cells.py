@@ -20,7 +20,7 @@ import pytest
 from daemon_process import DaemonProcess, wait_for_any
 from frames import Tap, arp, checksum, icmp6, ip, mac_bytes, neighbour, udp
 from netns import GLANCE, PATIENCE, Namespace
-from netplane import BOTH, GATEWAY, OUTSIDE
+from netplane import BOTH, GATEWAY, OUTSIDE, cells_allowed
 
 import mizzen
 from mizzen.model.errors import Failure
@@ -31,6 +31,10 @@ from mizzen.network.cells import READY, Cells
 from mizzen.network.links import HOST_MAC
 from mizzen.network.maker import Made, Maker
 from mizzen.network.netlink import attribute
+
+pytestmark = pytest.mark.skipif(
+    not cells_allowed(), reason="no user namespaces can be made here, as in a chroot"
+)
 
 CELL = Cell(("10.77.0.2", "fd77::2"), GATEWAY, "02:4d:00:00:00:01")
 MARK = b"mizzen-was-here"

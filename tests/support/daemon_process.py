@@ -83,10 +83,11 @@ class DaemonProcess:
         return process.returncode
 
     def said(self) -> str:
-        """Return the next line of its log."""
+        """Return the next line of its log, but for the one that there can be no cells."""
         assert self._process is not None
         assert self._process.stderr is not None
-        return self._process.stderr.readline()
+        line = self._process.stderr.readline()
+        return self.said() if "cells" in line else line
 
     def ended(self) -> int:
         """Wait for its end and return its status."""

@@ -88,12 +88,17 @@ class Tap:
     def send(self, frame: bytes) -> None:
         os.write(self._descriptor, bytes(VNET_HEADER) + frame)
 
-    def sees(self, content: bytes, seconds: float) -> bytes:
-        """Return the first frame that holds something, empty if none comes in time."""
+    def until(self, content: bytes, seconds: float) -> list[bytes]:
+        """Return all frames up to the first that holds something, none if it does not come."""
+        frames: list[bytes] = []
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._descriptor], [], [], left)[0]:
-                frame = os.read(self._descriptor, 65536)[VNET_HEADER:]
-                if content in frame:
-                    return frame
-        return b""
+                frames.append(os.read(self._descriptor, 65536)[VNET_HEADER:])
+                if content in frames[-1]:
+                    return frames
+        return []
+
+    def sees(self, content: bytes, seconds: float) -> bytes:
+        """Return the first frame that holds something, empty if none comes in time."""
+        return next(reversed(self.until(content, seconds)), b"")

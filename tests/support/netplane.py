@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
@@ -27,6 +28,14 @@ HOST = ("192.0.2.1", "2001:db8::1")
 OTHER = ("192.0.2.9", "2001:db8::9")
 OUTSIDE = ("192.0.2.2", "2001:db8::2")
 GATEWAY = ("10.77.0.1", "fd77::1")
+
+
+def cells_allowed() -> bool:
+    """Whether user namespaces can be made: in a chroot they cannot (user_namespaces(7))."""
+    return (
+        subprocess.run(["unshare", "--user", "true"], check=False, capture_output=True).returncode
+        == 0
+    )
 
 
 @contextlib.asynccontextmanager

@@ -193,7 +193,7 @@ async def _build(buildah: Buildah, read: Read, place: Path, report: Report, log:
                 "--isolation", buildah.isolation, "--network", "host",
                 "--timestamp", "0", "--layers", "--pull=false", "--force-rm",
                 *_limits(), "--add-host", f"{own}:127.0.0.1", *_choices(read.recipe),
-                "--iidfile", record, "--tag", tag, "--file", file, read.recipe.folder,
+                "--iidfile", record, "--file", file, read.recipe.folder,
                 what=read.recipe.what,
                 env={"TMPDIR": str(place)},
                 on_line=on_line,
@@ -204,7 +204,11 @@ async def _build(buildah: Buildah, read: Read, place: Path, report: Report, log:
         raise
     finally:
         report(Progress(task, finished=True))
-    return record.read_text().strip().removeprefix("sha256:")
+    identity = record.read_text().strip().removeprefix("sha256:")
+    # Not by the build: it looks its own image up by the tag, and finds that of another build which
+    # ends at the same time.
+    await buildah("tag", identity, tag, what=read.recipe.what)
+    return identity
 
 
 def explain_step(text: str, name: str, output: str) -> tuple[str, str]:

@@ -33,10 +33,10 @@ class Vitals:
         """Return why it stopped, None if it does not look as if it had."""
         if self._text() != self._banner:
             return "the guest has rebooted"
-        panicked = self._number("panic_cpu")
-        if self._panicked == NOBODY and panicked not in {None, NOBODY}:
-            return "the guest's kernel has panicked"
-        state = self._number("system_state")
+        state, panicked = self._number("system_state"), self._number("panic_cpu")
+        if state == self._running:  # of a kernel that restarts, panic_cpu may be overwritten first
+            there = self._panicked == NOBODY and panicked not in {None, NOBODY}
+            return "the guest's kernel has panicked" if there else None
         if state is None or self._running is None:
             return None
         return _AFTER_RUNNING.get(state - self._running)

@@ -18,11 +18,12 @@ exec chroot . /bin/busybox sleep 4567
 def container(guest):
     """A process in namespaces and a root of its own: its number in the guest."""
     script = CONTAINER.strip().replace("\n", " ")
+    # what is on its way there is called otherwise
+    look = """ps -o pid,args | awk '$2 == "/bin/busybox" && $4 == "4567" { print $1 }'"""
     guest.console.run(
         f"(setsid unshare -m -p -f -n -u -i sh -c '{script}' </dev/null >/dev/null 2>&1 &);"
-        " until [ -e /tmp/box/root/mark ]; do :; done"
+        f' until [ "$({look})" ]; do :; done'
     )
-    look = "ps | grep '[s]leep 4567' | grep -v unshare | awk '{print $1}'"
     yield guest.console.run(look)
     guest.console.run(f"kill -9 $({look}); rm -rf /tmp/box")
 

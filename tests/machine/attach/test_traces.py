@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mizzen.host.paths import guest_binary
 from mizzen.introspection import target
 from mizzen.introspection.memory.physical import PAGE
 from mizzen.introspection.paging.tables import PageTables
@@ -116,17 +117,16 @@ def test_a_killed_host_leaves_nothing_running(guest):
     assert seen_outside(guest) == outside
 
 
-def test_a_paused_guest_is_refused_and_unharmed(guest):
+def test_a_paused_guest_is_refused_and_unharmed(guest, monkeypatch):
     """What was put there stays, since a CPU may be on its way to it; the next attach wipes it."""
     outside = seen_outside(guest)
+    monkeypatch.setattr(entry, "HOOK_SECONDS", 2)
     os.kill(guest.process.pid, signal.SIGSTOP)
     try:
-        done = guest.attach("true")
+        with target.opened(guest.process.pid) as opened, pytest.raises(Failure, match="paused"):
+            entry.start(opened.kernel, "0" * 32, opened.check)
     finally:
         os.kill(guest.process.pid, signal.SIGCONT)
-    assert done.returncode == 1
-    assert b"paused" in done.stderr
-    assert done.stderr.count(b"\n") == 1
     assert seen_outside(guest).hooks == outside.hooks
     assert guest.attach("true").returncode == 0
     wait_until_it_is(guest, outside)
@@ -154,8 +154,9 @@ def test_a_guest_that_runs_a_hook_before_the_others_are_in_place_is_unharmed(gue
     assert guest.console.run("echo alive") == "alive"
 
 
-def test_a_guest_that_runs_a_hook_while_it_is_taken_back_is_unharmed(guest, monkeypatch):
+def test_a_guest_that_runs_a_hook_while_it_is_taken_back_is_unharmed(guest, impatient, monkeypatch):
     outside = seen_outside(guest)
+    monkeypatch.setattr(entry, "guest_binary", instead(impatient))
 
     def give_up() -> None:
         monkeypatch.setattr(hooks, "read_word", paused_after_first(hooks.read_word, 3))
@@ -185,7 +186,7 @@ WROTE, REFUSED = 2, 3
 
 def signalled(guest, offset: int, number: int, stage1: Path | None = None) -> int:
     """Attach in a child that gets a signal when it is to set a word of stage 1's data page."""
-    write_word, guest_binary = entry.write_word, entry.guest_binary
+    write_word = entry.write_word
 
     def interrupted(memory, address, value):
         if value == 1 and address % PAGE == offset:
@@ -197,7 +198,7 @@ def signalled(guest, offset: int, number: int, stage1: Path | None = None) -> in
         return child
     entry.write_word = interrupted
     if stage1:
-        entry.guest_binary = lambda name: stage1 if name == stage1.name else guest_binary(name)
+        entry.guest_binary = instead(stage1)
     if offset == blob.CLAIMED:
         PageTables.write = lambda *_: os._exit(WROTE)
     try:
@@ -218,6 +219,11 @@ def impatient(tmp_path_factory) -> Path:
     built = folder / "stage1.bin"
     subprocess.run(["make", "-sC", source, *places, "CC=gcc -DSECOND=2500", built], check=True)
     return built
+
+
+def instead(stage1: Path) -> Callable[[str], Path]:
+    """Find guest programs, but another stage 1."""
+    return lambda name: stage1 if name == stage1.name else guest_binary(name)
 
 
 @contextmanager

@@ -179,8 +179,8 @@ import socket, sys
 connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 connection.connect(sys.argv[1])
 connection.send(sys.argv[2].encode())
-print(connection.recv(65536).decode())
-print(connection.recv(65536).decode())
+print(connection.recv(65536).decode(), flush=True)
+print(connection.recv(65536).decode(), flush=True)
 """
 
 

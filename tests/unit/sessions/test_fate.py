@@ -59,6 +59,16 @@ def test_a_stopped_kernel_says_why(kernel, name, value, words):
     assert words in vitals.reason()
 
 
+@pytest.mark.parametrize(
+    ("state", "reason"), [(RUNNING + 3, "the guest is rebooting, or has"), (-7, None)]
+)
+def test_a_kernel_that_is_overwritten_has_not_panicked(kernel, state, reason):
+    vitals = Vitals(kernel)
+    kernel.set("system_state", state)
+    kernel.set("panic_cpu", 0)
+    assert vitals.reason() == reason
+
+
 def test_memory_that_somebody_else_uses_means_a_reboot(kernel):
     vitals = Vitals(kernel)
     kernel.memory.data[0x100] ^= 1

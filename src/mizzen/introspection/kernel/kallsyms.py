@@ -310,8 +310,10 @@ def _names_before(
             if (count + MARKER_EVERY - 1) // MARKER_EVERY != used or count < SYMBOLS_MIN:
                 continue
             for start in (position + 8, position + 4):
-                if not budget.spend(MARKER_EVERY):
+                if not budget.spend(2 * MARKER_EVERY):
                     return None
+                if _behind(window, start, MARKER_EVERY) != start + markers[1]:
+                    continue
                 if _fits(window, start + markers[used - 1], markers_start, count):
                     data = window[start:markers_start]
                     return _Names(count, position, data, markers[:used], tokens)
@@ -320,9 +322,14 @@ def _names_before(
 
 def _fits(window: bytes, position: int, end: int, count: int) -> bool:
     """Tell whether the names behind the last marker fill the rest, up to the padding."""
-    for _ in range((count - 1) % MARKER_EVERY + 1):
+    return 0 <= end - _behind(window, position, (count - 1) % MARKER_EVERY + 1) < 8
+
+
+def _behind(window: bytes, position: int, names: int) -> int:
+    """Return where so many names end that begin at a position."""
+    for _ in range(names):
         position = _extent(window, position)[1]
-    return 0 <= end - position < 8
+    return position
 
 
 @dataclass(frozen=True, slots=True)

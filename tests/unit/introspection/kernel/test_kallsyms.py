@@ -7,7 +7,7 @@ import struct
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from symbol_table import LAYOUTS, Table, lay_out, tokens_for
 
@@ -31,6 +31,7 @@ def make(layout: str, seed: int, count: int, before: int) -> Table:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@example(seed=2228446, count=2143, before=1)  # the last names fit from 4 bytes further on as well
 @settings(max_examples=12)
 @given(seed=st.integers(0, 1 << 32), count=st.integers(1024, 2600), before=st.integers(1, 5000))
 def test_every_symbol_is_found_in_every_layout(layout, seed, count, before):

@@ -25,7 +25,7 @@ from .place import HOST
 WHAT = "cannot set up the benchmark's website"
 NAME = "site"
 PORT = 8080
-STEPS = 10
+STEPS = 11
 """That the pipeline has."""
 
 PIPELINE = """\

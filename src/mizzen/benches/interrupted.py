@@ -45,8 +45,8 @@ AIMS = (
 SOON = 0.3
 """Seconds after that, until which it is killed."""
 
-EARLY = 0.15
-"""Share of lives that see another commit though the one before is not live."""
+OFTEN, EARLY = 0.7, 0.15
+"""Shares of lives that see another commit: where the one before is live, and where it is not."""
 
 TWICE = 0.2
 """Share of commits that another one follows at once."""
@@ -164,10 +164,12 @@ class _Killing:
     async def _live(self, package: Path | None) -> None:
         """Let it live until a random instant."""
         site, chance = self.site, self.chance
-        aim = chance.choice(AIMS) if chance.random() < AIMED else ""
+        live = self._is_live()
+        commits = chance.random() < (OFTEN if live else EARLY)
+        aims = chance.random() < AIMED and (commits or not live)  # else no step would begin
+        aim = chance.choice(AIMS) if aims else ""
         soon = chance.uniform(0, SOON)
         span = SPAN if aim else chance.uniform(0, SPAN)
-        commits = self._is_live() or chance.random() < EARLY
         away = chance.random() < AWAY
         moment = chance.uniform(0, 1 if aim else span)
         number = 2 if chance.random() < TWICE else 1

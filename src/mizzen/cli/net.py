@@ -232,6 +232,7 @@ def install(
     """
     units = control.installed_units(root)
     if not dry_run:
+        control.check_enterable()
         control.install(units)
     if json:
         output.as_json(units)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -191,14 +192,40 @@ def _filled(text: str, words: Mapping[str, str]) -> str:
 def installed_units(root: Path) -> list[Unit]:
     """Return the service's files for this very installation of Mizzen."""
     python = Path(sys.executable)
-    hidden = any(
-        path.is_relative_to(home)
-        for path in (python, python.resolve(), Path(mizzen.__file__).resolve())
-        for home in HOMES
-    )
+    hidden = any(path.is_relative_to(home) for path in _installation() for home in HOMES)
     # systemd's own escapes: systemd.service(5), "Command lines".
     quoted = str(python).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return units(root, command=f'"{quoted}" -m mizzen', home="read-only" if hidden else "yes")
+
+
+def _installation() -> tuple[Path, Path, Path]:
+    """Return where this very Mizzen is: its Python, that one's own place, and the package."""
+    python = Path(sys.executable)
+    return python, python.resolve(), Path(mizzen.__file__).resolve()
+
+
+def check_enterable() -> None:
+    """Raise Failure unless root without capabilities, as the service is, gets at this Mizzen."""
+    for path in _installation():
+        if folder := closed_folder(path):
+            raise Failure(
+                "cannot install the service",
+                f"it may not enter {folder}, where this Mizzen is, without root's capabilities",
+                f"run: sudo chmod go+x {shlex.quote(str(folder))}, or install it elsewhere",
+            )
+
+
+def closed_folder(path: Path) -> Path | None:
+    """Return the first folder on the way to a path that root without capabilities may not enter.
+
+    None if there is none. A home is such a folder on Debian: its mode is 0700.
+    """
+    for folder in reversed(path.parents):
+        status = folder.stat()
+        shift = 6 if status.st_uid == 0 else 3 if status.st_gid == 0 else 0
+        if not status.st_mode >> shift & 1:
+            return folder
+    return None
 
 
 def install(wanted: list[Unit]) -> None:

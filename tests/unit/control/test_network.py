@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,34 @@ def test_installing_writes_what_is_not_there_yet(tmp_path: Path) -> None:
     assert "@" not in service.replace("@system-service", "").replace(
         "~@privileged @resources @keyring", ""
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives folders away")
+def test_what_the_service_could_not_enter_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network.check_enterable()
+    home = tmp_path / "a home"
+    python = home / "bin/python"
+    python.parent.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(python))
+    for owner, group, mode, enters in (
+        (1000, 1000, 0o700, False),
+        (1000, 1000, 0o711, True),
+        (1000, 0, 0o701, False),  # the class that counts is the group
+        (1000, 0, 0o710, True),
+        (0, 0, 0o700, True),
+    ):
+        os.chown(home, owner, group)
+        home.chmod(mode)
+        assert (network.closed_folder(python) is None) is enters
+        if enters:
+            network.check_enterable()
+        else:
+            with pytest.raises(Failure, match=re.escape(f"chmod go+x '{home}'")):
+                network.check_enterable()
+            home.chmod(mode | 0o011)
+            network.check_enterable()
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")

@@ -1,4 +1,7 @@
-"""``mizzen bench engine``: what a change costs in a large graph, beside Hamilton and Dagster."""
+"""``mizzen bench engine``: what a change costs in a large graph, and what kills do to a pipeline.
+
+Changes are measured beside Hamilton and Dagster.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,14 @@ from mizzen.store import database
 
 from .figures import Figure, Goal, Host, Result, figure
 from .graphs import Chains, Peer, installed, peer
+from .interrupted import Endured, check, endure
 
 HAMILTON, DAGSTER = "sf-hamilton==1.90.0", "dagster==1.13.29"
 
 LESS = Goal("ratio", 0.05)
 """At least 20 times less."""
+
+NONE = Goal("median", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,8 @@ class Extent:
 
     steps, depth: of the graph that is changed, and of each of its chains. large: steps of the
     graph that is built. changes: of one input each; slow: of these, for peers that take long.
-    jobs: changes where steps are jobs, in a graph of as many chains. seed: of what is drawn.
+    jobs: changes where steps are jobs, in a graph of as many chains. kills: of ``mizzen up``.
+    seed: of what is drawn.
     """
 
     steps: int = 10_000
@@ -44,6 +51,7 @@ class Extent:
     changes: int = 200
     slow: int = 10
     jobs: int = 20
+    kills: int = 200
     seed: int = 0
 
 
@@ -58,7 +66,11 @@ class _Rival(NamedTuple):
 
 
 async def run(folders: Folders, folder: Path, report: Report, extent: Extent) -> Result:
-    """Measure everything. folder: temporary. Raises Failure if PyPI cannot be reached."""
+    """Measure everything. folder: temporary.
+
+    Raises Failure if this is not root, a program is missing, or PyPI cannot be reached.
+    """
+    check()
     load = os.getloadavg()[0]
     task = Progress(f"Installing {HAMILTON} and {DAGSTER}")
     report(task)
@@ -67,7 +79,8 @@ async def run(folders: Folders, folder: Path, report: Report, extent: Extent) ->
     figures = [
         *_changed(python, report, extent),
         *_built(extent),
-        *await _jobs(folder, report, extent),
+        *await _jobs(folder / "jobs", report, extent),
+        *await _killed(folders, folder / "killed", report, extent),
     ]
     host = Host(os.cpu_count() or 1, None, platform.release(), load)
     return Result("engine", __version__, host, tuple(figures))
@@ -160,4 +173,44 @@ async def _jobs(folder: Path, report: Report, extent: Extent) -> list[Figure]:
     return [
         figure(f"{what}: each done, logged and remembered", "ms", done),
         figure(f"{what}: each remembered", "ms", known),
+    ]
+
+
+async def _killed(folders: Folders, folder: Path, report: Report, extent: Extent) -> list[Figure]:
+    """Measure what a pipeline's process loses that is killed all the time."""
+    text = "killing mizzen up while it builds and deploys"
+
+    def told(done: int) -> None:
+        report(Progress(text, done, extent.kills, finished=done == extent.kills))
+
+    found = await endure(folders, folder, report, count=extent.kills, seed=extent.seed, told=told)
+    return _of_kills(found)
+
+
+def _of_kills(found: Endured) -> list[Figure]:
+    what = f"{found.kills} kills of mizzen up"
+    none = {
+        "requests failed": len(found.visits.failures),
+        "newest commits that did not go live in the end": len(found.stuck),
+        "live machines that ended, or were started again": found.broken,
+        "jobs done again that had succeeded": len(found.again),
+        "messages sent twice": found.messages.twice,
+        "messages lost": found.messages.lost,
+        "things left over": len(found.left),
+        "jobs that a new version did again and need not": len(found.besides),
+    }
+    told = {
+        "requests answered": found.visits.answered,
+        "commits made": found.commits,
+        "commits that went live": found.live,
+        "messages left out, as sending was killed": found.messages.cut,
+        "messages left out, as the next commit came before": found.messages.passed,
+        "jobs that a new version had to do again": found.anew,
+    }
+    return [
+        *(figure(f"{name}, {what}", "", [value], NONE) for name, value in none.items()),
+        *(figure(f"{name}, {what}", "", [value]) for name, value in told.items()),
+        *(figure(f"kills during {one}", "", [n]) for one, n in sorted(found.during.items())),
+        figure(f"restart until the pipeline goes on, {what}", "s", found.restarts),
+        figure("takeover by a new version until all is as it was", "s", [found.takeover]),
     ]

@@ -192,21 +192,31 @@ async def sweep(buildah: Buildah, own: str = "") -> None:
     if unknown:
         info = json.loads((await buildah("info", what=what)).text)["store"]
         records = Path(info["GraphRoot"]) / f"{info['GraphDriverName']}-containers"
-        for name in unknown:
-            marks = _marks(records / name / "userdata/buildah.json")
-            if any(abandoned(found) or found == own for found in marks):
-                left.append(name)
+        left += [name for name in unknown if _left(records / name / "userdata", own)]
     if left:
         with contextlib.suppress(Failure):  # another build may be at it too
             await buildah("rm", *left, what=what)
 
 
-def _marks(record: Path) -> list[str]:
-    """Return the marks in what buildah keeps of a container; none if it cannot be read."""
+def _left(folder: Path, own: str) -> bool:
+    """Whether what buildah keeps of a container has the mark of a process that has ended, or own.
+
+    A buildah that was killed as it made the container may not have renamed that file yet; it is
+    done here, since buildah removes no container without it.
+    """
+    record = folder / "buildah.json"
     try:
-        return [found[0] for found in OWNER.finditer(record.read_text())]
-    except OSError:
-        return []
+        for file in (record, *folder.glob(f".tmp-{record.name}*")):
+            if not file.exists():
+                continue
+            marks = [found[0] for found in OWNER.finditer(file.read_text())]
+            if any(abandoned(one) or one == own for one in marks):
+                if not record.exists():
+                    file.rename(record)
+                return True
+    except OSError:  # it may not be read
+        return False
+    return False
 
 
 @contextlib.contextmanager

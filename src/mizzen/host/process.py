@@ -35,6 +35,7 @@ PACKAGES = {
     "journalctl": "systemd",
     "mkfs.erofs": "erofs-utils",
     "mmdebstrap": "mmdebstrap",
+    "nft": "nftables",
     "nsenter": "util-linux",
     "prlimit": "util-linux",
     "qemu-system-x86_64": "qemu-system-x86",

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from mizzen.builders import base, buildah, oci
@@ -62,6 +64,29 @@ def test_only_ended_processes_leave_marks_that_count_as_abandoned():
     assert not buildah.abandoned(buildah.mark())
     assert buildah.abandoned("mizzen-1-1-0")  # process 1 did not start at tick 1
     assert not buildah.abandoned("python-working-container")
+
+
+def test_container_whose_making_was_killed_is_swept_up(tmp_path):
+    place = ("--root", f"{tmp_path}/root", "--runroot", f"{tmp_path}/run")
+    made = buildah.Buildah((), ("--storage-driver", "vfs", *place), "chroot")
+
+    async def listed() -> list[str]:
+        words = ("containers", "--all", "--quiet", "--notruncate")
+        return (await made(*words, what="cannot list")).text.split()
+
+    async def swept() -> list[str]:
+        for owner in ("mizzen-1-1-0", buildah.mark()):
+            words = ("--add-host", f"{owner}:127.0.0.1", "scratch")
+            await made("from", *words, what="cannot make a container")
+        for name in await listed():
+            record = tmp_path / "root/vfs-containers" / name / "userdata/buildah.json"
+            record.rename(record.with_name(".tmp-buildah.json123"))
+        await buildah.sweep(made)
+        return await listed()
+
+    (left,) = asyncio.run(swept())
+    record = tmp_path / "root/vfs-containers" / left / "userdata/.tmp-buildah.json123"
+    assert "mizzen-1-1-0" not in record.read_text(), "another's that is being made stays"
 
 
 def test_a_source_is_a_folder_or_a_reference(tmp_path):

@@ -66,6 +66,14 @@ def folders() -> Folders:
     )
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder that a ~ at its beginning means; as it is if none has it."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(path)
+
+
 def guest_binary(name: str) -> Path:
     """Return a program that runs inside guests, built by guest/Makefile into the package."""
     return Path(__file__).parent.parent / "guest" / name

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from mizzen.host.paths import expanded
 from mizzen.model.errors import Failure
 
 PROTOCOLS = ("file", "git", "http", "https", "ssh")
@@ -42,7 +43,7 @@ def understood(name: str, folder: Path) -> str:
         return name
     if "\0" in name or "\n" in name:
         raise Failure(what, "that is no path", fix)
-    return str((folder / Path(name).expanduser()).resolve())
+    return str((folder / expanded(name)).resolve())
 
 
 def is_ref(name: str) -> bool:

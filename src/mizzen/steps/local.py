@@ -12,6 +12,7 @@ from mizzen.engine.operation import Observation
 from mizzen.engine.policy import Policy, Retry
 from mizzen.engine.step import step
 from mizzen.engine.terms import Term, caller
+from mizzen.host.paths import expanded
 from mizzen.model.file import File
 from mizzen.sources import file as files
 from mizzen.sources import folder
@@ -79,4 +80,4 @@ def file(place: str | Path) -> Term[File]:
 
 
 def _whole(place: str | Path) -> Path:
-    return Path(caller().file).absolute().parent / Path(place).expanduser()
+    return Path(caller().file).absolute().parent / expanded(place)

@@ -85,10 +85,10 @@ def test_an_archive_may_hold_an_image(folders, image, tmp_path, containers, kind
     async def stored():
         buildah = await here(folders)
         await buildah("push", "--quiet", image, f"{kind}:{file}", what="")
-        return await oci.names(buildah)
+        return (await oci.stored(buildah)).names
 
     before = asyncio.run(stored())
     found = asyncio.run(toolmaking.gather(str(file), folders, silent))
     assert (found.path / "bin/tool").read_text() == "a tool"
-    assert asyncio.run(oci.names(asyncio.run(here(folders)))) == before
+    assert asyncio.run(oci.stored(asyncio.run(here(folders)))).names == before
     assert containers() == set()

@@ -2,7 +2,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mizzen.model.errors import Failure
@@ -41,6 +41,7 @@ def test_what_would_run_programs_or_is_no_name_is_refused(name):
         repository.understood(name, HERE)
 
 
+@example("~0")  # a user that there is not
 @given(st.text(max_size=60))
 def test_any_text_is_understood_or_refused(name):
     try:

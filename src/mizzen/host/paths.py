@@ -67,7 +67,7 @@ def folders() -> Folders:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with the home folder that a ~ at its beginning means; as it is if none has it."""
+    """Return a path with the folder that a ~ at its beginning means, as it is if there is none."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # there is no such user

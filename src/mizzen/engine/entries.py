@@ -24,11 +24,10 @@ from .operation import (
     Operation,
     Publication,
     TemporaryFailure,
-    decode,
     encode,
-    value_type,
 )
 from .performing import Record, Task, Work, as_failure, perform
+from .recalling import clash, recalled
 from .states import Blocked, Failed, Ok, Running, State, Waiting
 
 if TYPE_CHECKING:
@@ -166,19 +165,14 @@ class Made(Entry):
 
     async def _recall(self, task: Task, known: Outcome) -> Ok[Any] | Failed | None:
         """Return what is remembered of a task; None if it must be done."""
-        if known.failed_digest == task.digest and known.error is not None:
-            return Failed(known.error, known.job)
-        if known.digest != task.digest or not known.sure or self._left(task, known) <= 0:
-            return None
-        try:
-            kind = value_type(type(task.operation))
-            value = msgspec.json.decode(known.value or b"", type=kind, dec_hook=decode)
-        except msgspec.MsgspecError:
-            return None  # another version of Mizzen wrote it
-        if not await self._holds(task, value):
+        expired = self._left(task, known) <= 0
+        state = recalled(known, task.operation, task.digest, expired=expired)
+        if not isinstance(state, Ok):
+            return state
+        if not await self._holds(task, state.value):
             return None
         self.engine.hits[task.operation.id] += 1
-        return Ok(value)
+        return state
 
     async def _holds(self, task: Task, value: Any) -> bool:
         if self._checked or type(task.operation).holds is Operation.holds:
@@ -280,9 +274,7 @@ class PublicationEntry(Made):
         self.steps[step] = task
         if task.digest == self.task.digest:
             return self.state or Blocked(owner, None)
-        why = f"{owner.where} says otherwise of the same name"
-        fix = f"choose another name at {step.where}"
-        return Failed(Failure(f"cannot do {step.label}", why, fix))
+        return clash(step, owner)
 
     def _begin(self, task: Task, job: int) -> None:
         with transaction(self.engine.connection) as connection:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import msgspec
-
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.job import Outcome
@@ -20,7 +18,8 @@ from mizzen.store import outcomes
 from .drawing import detail
 from .graph import Graph
 from .job import Clock, Job
-from .operation import Observation, Operation, Publication, decode, value_type
+from .operation import Observation, Operation, Publication
+from .recalling import clash, recalled
 from .states import Blocked, Failed, Ok, Running, State
 from .step import Step
 from .terms import Term
@@ -94,9 +93,7 @@ class _Planner:
         if isinstance(operation, Publication):
             owner = self._owners.setdefault((operation.id, operation.key), step)
             if owner is not step and owner.wanted is not None and owner.wanted != operation:
-                why = f"{owner.where} says otherwise of the same name"
-                fix = f"choose another name at {step.where}"
-                return Failed(Failure(f"cannot do {step.label}", why, fix))
+                return clash(step, owner)
         task = self._found.get((operation.id, digest))
         if task is None:
             task = asyncio.create_task(self._look(step, operation, digest))
@@ -151,16 +148,12 @@ class _Planner:
         known = outcomes.find(self._connection, operation.id, key)
         if known is None:
             return None
-        if known.failed_digest == digest and known.error is not None:
-            return Failed(known.error, known.job)
         valid = step.policy.valid_for
         expired = valid is not None and known.at + valid <= self._clock.time()
-        if known.digest != digest or not known.sure or expired:
-            return None
-        with contextlib.suppress(Exception):  # written by another version, or nobody can tell
-            kind = value_type(type(operation))
-            value = msgspec.json.decode(known.value or b"", type=kind, dec_hook=decode)
-            return Ok(value) if await operation.holds(value, job) else None
+        with contextlib.suppress(Exception):  # nobody can tell
+            state = recalled(known, operation, digest, expired=expired)
+            told = not isinstance(state, Ok) or await operation.holds(state.value, job)
+            return state if told else None
         return None
 
 

@@ -8,9 +8,9 @@ import itertools
 import os
 import signal
 import sqlite3
-import traceback
 
 from deploying import Place, image_in
+from killed import Steps, killed_at
 from memory_plane import MemoryPlane
 from publishing import daemon_in_thread
 
@@ -32,18 +32,6 @@ STRIDE = 11
 """Of the steps, one in as many is tried: it takes half a second."""
 
 
-class Steps:
-    """Counts what a process does, and kills it with SIGKILL at one of the counts."""
-
-    def __init__(self, last: int) -> None:
-        self._left = last
-
-    def __call__(self, *_: object) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 async def work(folders: Folders, version: int) -> None:
     """Deploy a version, let it go live, and free the one before, as a pipeline does."""
     name = f"web-{version:08x}"
@@ -62,20 +50,12 @@ async def work(folders: Folders, version: int) -> None:
 
 def killed(folders: Folders, version: int, at: int) -> bool:
     """Do the work in a child that is killed at a step; return whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            trace(Steps(at))
-            asyncio.run(work(folders, version))
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
-    assert status in {0, signal.SIGKILL}
-    return status != 0
+
+    async def traced(step: Steps) -> None:
+        trace(step)
+        await work(folders, version)
+
+    return killed_at(at, traced)
 
 
 def trace(step: Steps) -> None:

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import itertools
-import os
-import signal
-import traceback
 
 import pytest
+from killed import killed_at
 from publishing import NONE, MarkStarter, daemon_in_thread, release, service
 
 from mizzen.model.errors import Failure
@@ -29,33 +27,9 @@ AFTER_THE_SWITCH = 45
 """Steps of a second rollout of both until the old releases drain."""
 
 
-class Steps:
-    """Counts what a process does, and kills it with SIGKILL at one of the counts."""
-
-    def __init__(self, last: int) -> None:
-        self._left = last
-
-    def __call__(self, *_: object) -> None:
-        self._left -= 1
-        if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 def killed(folder, network, work, at: int) -> bool:
     """Do some work in a child process that is killed at a step; return whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            asyncio.run(_stepped(folder, network, work, Steps(at)))
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
-    assert status in {0, signal.SIGKILL}
-    return status != 0
+    return killed_at(at, lambda step: _stepped(folder, network, work, step))
 
 
 async def _stepped(folder, network, work, step):

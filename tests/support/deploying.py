@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,3 +132,16 @@ async def place(folder: Path, mode: str = "kernel") -> AsyncIterator[Place]:
             with machines.registry(folders) as registry:
                 for machine in registry.everything():
                     await made.kill(machine.spec.name)
+
+
+def acting(folder: Path) -> Callable[..., None]:
+    """Return what runs a test's coroutine in a place: it takes that, and the network's mode."""
+
+    def run(act: Callable[[Place], Awaitable[None]], mode: str = "kernel") -> None:
+        async def main() -> None:
+            async with place(folder, mode) as made:
+                await act(made)
+
+        asyncio.run(main())
+
+    return run

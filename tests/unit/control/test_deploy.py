@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deploying import Place, place
+from deploying import Place, acting
 
 from mizzen.control import deploy
 from mizzen.control.incidents import all_incidents
@@ -26,14 +26,7 @@ NAME = "web-00000001"
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Callable[..., None]:
-    def run(act: Callable[[Place], Awaitable[None]], mode: str = "kernel") -> None:
-        async def main() -> None:
-            async with place(tmp_path, mode) as made:
-                await act(made)
-
-        asyncio.run(main())
-
-    return run
+    return acting(tmp_path)
 
 
 async def started(at: Place) -> tuple[Address, Machine]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deploying import Place, place
+from deploying import Place, acting
 
 from mizzen.control import deploy, dispose, stage
 from mizzen.control.collect import KEPT_FOR
@@ -79,14 +78,7 @@ def test_machine_goes_only_if_nobody_could_need_it(facts, why):
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Callable[..., None]:
-    def run(act: Callable[[Place], Awaitable[None]], mode: str = "kernel") -> None:
-        async def main() -> None:
-            async with place(tmp_path, mode) as made:
-                await act(made)
-
-        asyncio.run(main())
-
-    return run
+    return acting(tmp_path)
 
 
 async def start(at: Place, name: str) -> Candidate:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from deploying import Place, place
+from deploying import Place, acting
 from manual_clock import ManualClock
 
 from mizzen.control import deploy, stage
@@ -27,14 +26,7 @@ PREFIX = "10.70.0.0/24"
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Callable[..., None]:
-    def run(act: Callable[[Place], Awaitable[None]], mode: str = "kernel") -> None:
-        async def main() -> None:
-            async with place(tmp_path, mode) as made:
-                await act(made)
-
-        asyncio.run(main())
-
-    return run
+    return acting(tmp_path)
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """How tests are dealt out to workers that run side by side.
 
 A file is one worker's, so that what its tests share is made once. What looks for containers
-anywhere on the host is all one worker's, and so is what makes them.
+anywhere on the host is all one worker's, and so is what makes them or removes images.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 IMAGES = (
     "tests/unit/steps/test_docker.py",
+    "tests/unit/steps/test_unikernel.py",
     "tests/machine/builders/",
     "tests/e2e/test_demo.py",
     "tests/e2e/test_mistakes.py",

@@ -15,9 +15,10 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -42,10 +43,19 @@ TEMPORARY = re.compile(
 )
 """What buildah says of a network or a registry that may work later."""
 
+CROSSED = re.compile(
+    'checking if cached image exists|locating image with ID "[0-9a-f]+": image not known'
+)
+"""What buildah 1.28 says of an image that somebody removes while it looks at all of them."""
+
+ATTEMPTS = 8
+"""Of what is crossed. With images removed all the time, a list was once in eight times."""
+
 CONTAINED = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 """Processes that end with what began them, also those that have left its session."""
 
 ABOUT_STORAGE = re.compile(r"graph ?driver|overlay|mount", re.IGNORECASE)
+T = TypeVar("T")
 _numbers = itertools.count()
 
 
@@ -81,7 +91,8 @@ class Buildah:
     ) -> Completed:
         """Run a subcommand to its end. scratch: where it keeps temporary files."""
         env = {"TMPDIR": str(scratch)} if scratch else None
-        return await run(*self.command, *arguments, what=what, env=env, explain=explain)
+        command = (*self.command, *arguments)
+        return await uncrossed(lambda: run(*command, what=what, env=env, explain=explain))
 
     @property
     def inside(self) -> tuple[str, ...]:
@@ -217,6 +228,17 @@ def _left(folder: Path, own: str) -> bool:
     except OSError:  # it may not be read
         return False
     return False
+
+
+async def uncrossed(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Return what an attempt does, made again while others' removals of images cross it."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await attempt()
+        except Failure as failure:
+            if not CROSSED.search(failure.why):
+                raise
+    return await attempt()
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from mizzen.model.errors import Failure
 from mizzen.model.progress import Progress, Report
 
 from . import base, dockerfile, oci, roots
-from .buildah import Buildah, explain, mark, retriable, sweep
+from .buildah import Buildah, explain, mark, retriable, sweep, uncrossed
 
 FORMAT = "2"
 """Changes when equal inputs begin to give other images."""
@@ -184,21 +184,28 @@ async def _build(buildah: Buildah, read: Read, place: Path, report: Report, log:
 
     await sweep(buildah)
     own = mark()
-    try:
+    # Steps write to stdout, which is followed line by line only if it is stderr.
+    command = (
+        "sh", "-c", 'exec "$@" >&2', "sh",
+        *buildah.contained, "build",
+        "--isolation", buildah.isolation, "--network", "host",
+        "--timestamp", "0", "--layers", "--pull=false", "--force-rm",
+        *_limits(), "--add-host", f"{own}:127.0.0.1", *_choices(read.recipe),
+        "--iidfile", str(record), "--file", str(file), str(read.recipe.folder),
+    )  # fmt: skip
+
+    async def attempt() -> None:
         with retriable():
-            # Steps write to stdout, which is followed line by line only if it is stderr.
             await run(
-                "sh", "-c", 'exec "$@" >&2', "sh",
-                *buildah.contained, "build",
-                "--isolation", buildah.isolation, "--network", "host",
-                "--timestamp", "0", "--layers", "--pull=false", "--force-rm",
-                *_limits(), "--add-host", f"{own}:127.0.0.1", *_choices(read.recipe),
-                "--iidfile", record, "--file", file, read.recipe.folder,
+                *command,
                 what=read.recipe.what,
                 env={"TMPDIR": str(place)},
                 on_line=on_line,
                 explain=partial(explain_step, text, read.name),
-            )  # fmt: skip
+            )
+
+    try:
+        await uncrossed(attempt)
     except BaseException:
         await sweep(buildah, own)
         raise

@@ -1,3 +1,6 @@
+import asyncio
+import contextlib
+
 import pytest
 
 from mizzen.builders import buildah
@@ -68,6 +71,40 @@ def test_a_network_is_tried_again_and_nothing_else(why, temporary):
         raise Failure("x", why)
     assert isinstance(failure.value, TemporaryFailure) is temporary
     assert failure.value.why == why
+
+
+@pytest.mark.parametrize(
+    ("why", "attempts"),
+    [
+        (
+            "Dockerfile:2: COPY x / failed: checking if cached image exists from a previous build:"
+            " getting top layer info: layer not known",
+            2,
+        ),
+        (f'locating image with ID "{"a0" * 32}": image not known', 2),
+        ("x: image not known", 1),
+    ],
+)
+def test_what_a_removal_of_images_crossed_is_made_again(why, attempts):
+    made = []
+
+    async def attempt():
+        made.append(why)
+        if len(made) < 2:
+            raise Failure("x", why)
+        return "done"
+
+    with contextlib.nullcontext() if attempts > 1 else pytest.raises(Failure):
+        assert asyncio.run(buildah.uncrossed(attempt)) == "done"
+    assert len(made) == attempts
+
+
+def test_what_is_crossed_each_time_ends_with_that():
+    async def attempt():
+        raise Failure("x", "checking if cached image exists")
+
+    with pytest.raises(Failure, match="cached image"):
+        asyncio.run(buildah.uncrossed(attempt))
 
 
 @pytest.mark.parametrize("path", ["..", "/etc", "a/../../b", "link"])

@@ -124,6 +124,24 @@ def test_builds_run_side_by_side(folders, site):
         assert f"VERSION={version}" in image.process.environment
 
 
+def test_builds_go_on_while_others_remove_images(folders, site, tmp_path):
+    """buildah 1.28 ends where an image goes as it looks at all of them."""
+    (tmp_path / "other").write_text("FROM scratch\nCOPY hello /other\nCMD x\n")
+    removing = subprocess.Popen(
+        f"until test -e stop; do"
+        f" buildah build --layers --timestamp 0 --iidfile id --file other {site}"
+        " && buildah rmi --force $(cut -d: -f2 id); done >said 2>&1",
+        shell=True,
+        cwd=tmp_path,
+    )
+    try:
+        for number in range(6):
+            build(folders, site, build_args={"VERSION": f"removed {number}"})
+    finally:
+        (tmp_path / "stop").touch()
+        removing.wait()
+
+
 def test_a_folder_of_the_source_is_built(folders, site):
     (site / "a").mkdir()
     (site / "a/Dockerfile").write_text("FROM scratch\nCOPY file /\nCMD x\n")

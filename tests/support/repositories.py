@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from trustme import LeafCert
 
 ENVIRONMENT = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -108,14 +111,20 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the repositories in a folder over HTTP.
+    """Serves the repositories in a folder over HTTP, or HTTPS if there is a certificate.
 
     status: what everything is answered with, unless it is 200. plain: serve files as they are.
     asked: requests so far. refused: set when one was.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: LeafCert | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "http"
+        if certificate is not None:
+            self.scheme = "https"
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            certificate.configure_cert(context)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.folder = folder
         self.status = 200
         self.plain = False
@@ -123,12 +132,12 @@ class Server(ThreadingHTTPServer):
         self.refused = threading.Event()
 
     def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}/{name}"
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Server]:
-    with Server(folder) as server:
+def serving(folder: Path, certificate: LeafCert | None = None) -> Iterator[Server]:
+    with Server(folder, certificate) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -88,9 +88,9 @@ _COMPLAINTS = (
     Complaint(
         r"ould not resolve host|emporary failure in name resolution|onnection refused"
         r"|onnection timed out|etwork is unreachable|o route to host|onnection reset"
-        r"|onnection closed by|peration timed out|hung up|early EOF|RPC failed"
-        r"|returned error: (?:429|5\d\d)|unable to connect|[Ff]ailed to connect|unable to look up"
-        r"|unexpected disconnect|Operation too slow|Empty reply|SSL_|gnutls_",
+        r"|onnection closed by|closed by remote host|peration timed out|hung up|early EOF"
+        r"|RPC failed|returned error: (?:429|5\d\d)|unable to connect|[Ff]ailed to connect"
+        r"|unable to look up|unexpected disconnect|Operation too slow|Empty reply|SSL_|gnutls_",
         "{line}",
         "see that its host can be reached",
         temporary=True,
@@ -166,4 +166,4 @@ def understand(complaints: str) -> Complaint:
 
 def _line_at(text: str, place: int) -> str:
     line = text[text.rfind("\n", 0, place) + 1 :].partition("\n")[0]
-    return re.sub(r"^(?:fatal|error|remote|ssh): ", "", line.strip())
+    return re.sub(r"^(?:fatal|error|remote|ssh): ", "", line.strip().rstrip("."))

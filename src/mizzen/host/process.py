@@ -377,10 +377,11 @@ def child(
         process.terminate()
         try:
             process.wait(GRACE)
-        except BaseException:
+        except BaseException as error:
             process.kill()
             process.wait()
-            raise
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
         finally:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:

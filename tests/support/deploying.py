@@ -63,6 +63,7 @@ class Place:
     image: Image
     driver: Sleeper = field(default_factory=Sleeper)
     wanted: dict[str, set[str]] = field(default_factory=dict)
+    known: list[object] = field(default_factory=list)
     told: list[Progress] = field(default_factory=list)
 
     @property
@@ -72,7 +73,8 @@ class Place:
     @property
     def world(self) -> PipelineWorld:
         connection = self.at.means.connection
-        return PipelineWorld(connection, "shop", lambda id_: frozenset(self.wanted.get(id_, ())))
+        wanted = lambda id_: frozenset(self.wanted.get(id_, ()))  # noqa: E731
+        return PipelineWorld(connection, "shop", wanted, lambda: self.known)
 
     def remember(self, operation: str, key: str, value: bytes = b"null") -> None:
         """Write that the pipeline has set a key, and that it wants it so."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from mizzen.host.cache import closed, keep, workshop
+from mizzen.host.files import turn
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.image import Image, Kernel
@@ -39,8 +40,9 @@ async def build(
         made = Recipe(str(folder), folder)
         return await of_recipe(made, kernel=kernel, folders=folders, report=report)
     buildah = await here(folders)
-    identity = await resolve(buildah, str(source), folders, report)
-    return await _bootable(identity, str(source), kernel, folders, report)
+    async with turn(oci.lock(folders), shared=True):
+        identity = await resolve(buildah, str(source), folders, report)
+        return await _bootable(identity, str(source), kernel, folders, report)
 
 
 async def of_recipe(
@@ -55,8 +57,10 @@ async def of_recipe(
 
     log: told each line that the build writes.
     """
-    identity = await recipe.make(await here(folders), made, folders, report, log)
-    return await _bootable(identity, made.title, kernel, folders, report)
+    buildah = await here(folders)
+    async with turn(oci.lock(folders), shared=True):
+        identity = await recipe.make(buildah, made, folders, report, log)
+        return await _bootable(identity, made.title, kernel, folders, report)
 
 
 async def pulled(
@@ -68,11 +72,12 @@ async def pulled(
     Raises as ``build`` and ``oci.pull`` do.
     """
     buildah = await here(folders)
-    if oci.local(reference) or "@" in reference:
-        identity = await resolve(buildah, reference, folders, report)
-    else:
-        identity = await oci.pull(buildah, reference, report)
-    return await _bootable(identity, reference, kernel, folders, report)
+    async with turn(oci.lock(folders), shared=True):
+        if oci.local(reference) or "@" in reference:
+            identity = await resolve(buildah, reference, folders, report)
+        else:
+            identity = await oci.pull(buildah, reference, report)
+        return await _bootable(identity, reference, kernel, folders, report)
 
 
 async def _bootable(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mizzen.host.paths import Folders
 from mizzen.host.process import run
 from mizzen.model.errors import Failure
 from mizzen.model.image import ProcessConfig
@@ -57,6 +58,11 @@ def tcp_port(exposed: str) -> int:
     """Return the port of an ExposedPorts key such as "8080/tcp"; 0 if it is no TCP port."""
     found = re.fullmatch(r"(\d{1,5})(?:/tcp)?", exposed)
     return int(found[1]) if found and int(found[1]) < 65536 else 0
+
+
+def lock(folders: Folders) -> Path:
+    """Return what whoever needs images to stay in the storage locks, shared with others."""
+    return folders.cache / "images" / ".lock"
 
 
 async def stored(buildah: Buildah) -> Stored:

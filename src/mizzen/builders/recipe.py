@@ -6,10 +6,11 @@ What was made is remembered under a digest of all that went into it, so nothing 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import resource
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,9 @@ CHATTER = re.compile(
     re.IGNORECASE,
 )
 """Lines of a build that are buildah's own, not a step's."""
+
+TAGS = "localhost/mizzen/functions/"
+"""What names of images begin with that were built here."""
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 HINT = "name a folder that has one"
@@ -117,6 +121,14 @@ async def make(
     return identity
 
 
+def forget(folders: Folders, identities: Collection[str]) -> None:
+    """Forget for which recipes these images were built."""
+    for record in (folders.cache / "builds").glob("[0-9a-f]*"):
+        with contextlib.suppress(FileNotFoundError):
+            if record.read_text().strip() in identities:
+                record.unlink()
+
+
 def inside(folder: Path, path: str, what: str) -> Path:
     """Return a path in a folder that the user named. Raises Failure if it leads out of it."""
     found = (folder / path).resolve()
@@ -170,7 +182,7 @@ async def _build(buildah: Buildah, read: Read, place: Path, report: Report, log:
 
     Equal inputs give equal images: all times are 0. place: for temporary files.
     """
-    tag = f"localhost/mizzen/functions/{_tag(read.recipe.title)}"
+    tag = f"{TAGS}{_tag(read.recipe.title)}"
     task = f"building {tag}"
     record, file = place / "id", place / "Dockerfile"
     text = dockerfile.marked(read.text, read.recipe.arguments)

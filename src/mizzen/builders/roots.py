@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from mizzen.host.cache import keep, workshop
+from mizzen.host.cache import keep, used, workshop
 from mizzen.host.files import replacing, sha256
 from mizzen.host.paths import Folders
 from mizzen.model.image import ProcessConfig
@@ -64,7 +66,20 @@ def recall(folders: Folders, identity: str) -> Root | None:
         root = msgspec.json.decode(_record(folders, identity).read_bytes(), type=Root)
     except (OSError, msgspec.MsgspecError):
         return None
-    return root if place(folders, root).is_file() else None
+    return root if used(place(folders, root)) else None
+
+
+def made(folders: Folders) -> Iterator[tuple[str, str]]:
+    """Yield the ids of images that file systems were made of, each with that one's digest."""
+    for record in (folders.cache / "images").glob(f"{FORMAT}-*.json"):
+        identity = record.stem.removeprefix(f"{FORMAT}-")
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            yield identity, msgspec.json.decode(record.read_bytes(), type=Root).digest
+
+
+def forget(folders: Folders, identity: str) -> None:
+    """Forget what was made of an image."""
+    _record(folders, identity).unlink(missing_ok=True)
 
 
 def place(folders: Folders, root: Root) -> Path:

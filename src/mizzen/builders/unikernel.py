@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 from mizzen.engine.operation import TemporaryFailure
-from mizzen.host.cache import bench, keep
+from mizzen.host.cache import bench, keep, used
 from mizzen.host.files import explained
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
@@ -35,7 +35,7 @@ async def image(file: File, reference: str, folders: Folders) -> Image:
         raise TemporaryFailure(what, "it was changed meanwhile", "it is read again")
     check(data, what)
     place = folders.cache / "unikernels" / digest
-    if not place.is_file():
+    if not used(place):
         async with bench(place.parent, what) as temporary:
             made = temporary / "unikernel"
             await asyncio.to_thread(made.write_bytes, data)

@@ -1,10 +1,11 @@
-"""Free what a pipeline has made and needs no more: machines, their addresses and links, edges."""
+"""Free what a pipeline has made and needs no more: machines with addresses, edges, images."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from mizzen.engine.job import World
 from mizzen.machines.registry import ENDED
@@ -16,7 +17,7 @@ from mizzen.publish.retire import GRACE, publications
 from mizzen.publish.rollout import INTERRUPTED
 from mizzen.store import services as store
 
-from . import deploy, links, machines
+from . import deploy, images, links, machines
 from . import network as networks
 from .collect import IN_USE, KEPT_FOR
 from .publish import Setting
@@ -81,7 +82,13 @@ async def dispose(
             log(f"{name} is freed")
             await _free(at, world, name, machine)
             freed.append(name)
+    needed = partial(_needed, at, world)
+    await images.dispose(at.folders, needed, time.time(), log)
     return tuple(freed)
+
+
+def _needed(at: Setting, world: World) -> frozenset[str]:
+    return images.booted(at.means.connection) | images.named(world.known())
 
 
 def why_kept(name: str, machine: Machine | None, facts: Facts) -> str:

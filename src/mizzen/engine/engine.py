@@ -23,7 +23,7 @@ from .operation import Build, Operation, Publication
 from .performing import Active, Task
 from .policy import Level
 from .pools import Pools
-from .states import State
+from .states import Ok, State
 from .step import Step
 from .terms import Term
 from .world import PipelineWorld
@@ -150,11 +150,19 @@ class Engine:
             key for (kind, key), entry in self._entries.items() if kind == operation and entry.steps
         )
 
+    def known(self) -> Iterator[object]:
+        """Yield the values that steps have at present, and the operations that they want done."""
+        for graph in self.graphs:
+            for term in graph.terms.values():
+                if isinstance(term, Step):
+                    yield from (term.state.value,) if isinstance(term.state, Ok) else ()
+                    yield from (term.wanted,) if term.wanted is not None else ()
+
     # For entries
 
     def job(self, number: int, pipeline: str, log: Callable[[str], None]) -> Job:
         """Return what an operation has while it runs."""
-        world = PipelineWorld(self.connection, pipeline, self.wanted)
+        world = PipelineWorld(self.connection, pipeline, self.wanted, self.known)
         return Job(number, pipeline, self.folders, self.clock, world, log)
 
     def _task(self, step: Step[Any], operation: Operation[Any]) -> Task:

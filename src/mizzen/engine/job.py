@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,11 @@ class World(Protocol):
     @property
     def wanted(self) -> Callable[[str], frozenset[str]]:
         """Return the keys that steps want set at present by a publication of that id."""
+        ...
+
+    @property
+    def known(self) -> Callable[[], Iterable[object]]:
+        """Return what steps of all pipelines have for values, and what they want done."""
         ...
 
     def published(self, operation: str) -> Sequence[Outcome]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mizzen.model.job import Outcome
@@ -13,11 +13,12 @@ from mizzen.store.database import transaction
 
 @dataclass(frozen=True, slots=True)
 class PipelineWorld:
-    """The ``World`` of an engine's jobs. wanted: see there."""
+    """The ``World`` of an engine's jobs. wanted, known: see there."""
 
     connection: sqlite3.Connection
     pipeline: str
     wanted: Callable[[str], frozenset[str]]
+    known: Callable[[], Iterable[object]]
 
     def published(self, operation: str) -> Sequence[Outcome]:
         """Return what this pipeline has ever set by a publication and not forgotten."""

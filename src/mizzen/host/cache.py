@@ -79,10 +79,19 @@ def _lock(folder: Path) -> int:
 
 def keep(made: Path, place: Path) -> Path:
     """Move what was made to its place, unless an equal thing is there already."""
-    if not place.exists():
+    if not used(place):
         _settle(made)
         made.rename(place)
     return place
+
+
+def used(place: Path) -> bool:
+    """Whether a thing is there; its modification time tells from then on when this was asked."""
+    try:
+        os.utime(place)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _settle(made: Path) -> None:

@@ -101,13 +101,17 @@ def locked(path: Path, busy: Failure | None = None) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def turn(path: Path) -> AsyncIterator[None]:
-    """Hold the same lock as ``locked``, letting other tasks run and cancel while it waits."""
+async def turn(path: Path, *, shared: bool = False) -> AsyncIterator[None]:
+    """Hold the same lock as ``locked``, letting other tasks run and cancel while it waits.
+
+    shared: with all others who share it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with path.open("a") as file:
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 await asyncio.sleep(0.05)  # flock has no event to wait for

@@ -8,7 +8,10 @@ from dataclasses import replace
 
 import msgspec
 
-from mizzen.model.service import Release, Service, Underway
+from mizzen.model.service import Release, ReleaseState, Service, Underway
+
+KEEP_RELEASES = 100
+"""Releases of a service that are remembered."""
 
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
@@ -53,7 +56,19 @@ def add_release(connection: sqlite3.Connection, release: Release) -> Release:
     if release.source:
         numbered = replace(numbered, machine=str(numbered))
     save_release(connection, numbered)
+    _trim(connection, numbered)
     return numbered
+
+
+def _trim(connection: sqlite3.Connection, newest: Release) -> None:
+    """Forget a service's old releases that are over, and whose machines are gone."""
+    over = [state.value for state in (ReleaseState.RETIRED, ReleaseState.FAILED)]
+    connection.execute(
+        "DELETE FROM release WHERE service = ? AND number <= ?"
+        " AND json_extract(record, '$.state') IN (?, ?)"
+        " AND json_extract(record, '$.machine') NOT IN (SELECT name FROM machine)",
+        (newest.service, newest.number - KEEP_RELEASES, *over),
+    )
 
 
 def save_release(connection: sqlite3.Connection, release: Release) -> None:

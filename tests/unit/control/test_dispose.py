@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +134,23 @@ def test_machine_made_by_hand_is_not_looked_at(scenario):
         address = await deploy.lease(at.at, OLD, "10.70.0.0/24", [])
         await deploy.deploy(at.at, at.deployment(), [address], at.driver)
         assert await collect(at) == ((), [])
+
+    scenario(act)
+
+
+def test_a_built_file_goes_that_nothing_boots_or_is_to_boot(scenario):
+    async def act(at: Place) -> None:
+        one, two, three = (f"{number:064x}" for number in range(3))
+        roots = at.folders.cache / "roots"
+        roots.mkdir(parents=True)
+        for name in (one, two, three):
+            (roots / name).touch()
+            if name != three:
+                os.utime(roots / name, (NOW, NOW))
+        at.known.append(replace(at.image, root=roots / two))
+        _, said = await collect(at)
+        assert said[-1].startswith(f"{roots / one} is removed: nothing has asked for it in")
+        assert sorted(path.name for path in roots.iterdir()) == [two, three]
 
     scenario(act)
 

@@ -10,11 +10,14 @@ from registry import serving
 from repositories import Repository
 from stepping import Stepper
 
+from mizzen.builders import image as images
+from mizzen.builders import oci, roots, unused
 from mizzen.builders.kernel import user_kernel
 from mizzen.engine.operation import TemporaryFailure, decode, encode
 from mizzen.engine.pipeline import Pipeline
 from mizzen.engine.states import Failed
 from mizzen.host import trees
+from mizzen.host.files import turn
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.image import Image
@@ -212,6 +215,41 @@ def test_a_full_disk_is_told(folders, site):
             take(folders, image, "/bin/hello")
     finally:
         subprocess.run(["umount", str(kind)], check=True)
+
+
+def test_what_is_unused_goes_with_its_image_and_is_built_again(folders, site):
+    """All images go that are the same files, and what others are made of stays."""
+    text = "FROM scratch\nCOPY hello /unused\nARG VERSION\nENV VERSION=$VERSION\nCMD x\n"
+    old = build(folders, site, text=text)
+    assert build(folders, site, text=text, build_args={"VERSION": "2"}).root == old.root
+    kept = build(folders, site, text="FROM scratch\nCOPY hello /kept\nCMD x\n")
+    made = [name for name, root in roots.made(folders) if root == old.root.name]
+    assert len(made) == 2
+    (one,) = (one for one in unused.everything(folders) if one.path == old.root)
+    with pytest.raises(Failure, match="images are being built"):
+        asyncio.run(beside_a_build(folders, one))
+    assert all(map(in_storage, made))
+    assert old.root.is_file()
+    asyncio.run(unused.remove(one, folders))
+    assert not any(map(in_storage, made))
+    assert not images.is_there(old)
+    assert images.is_there(kept)
+    lines = []
+    assert build(folders, site, lines.append, text=text) == old
+    assert lines
+    with pytest.raises(Failure, match="asked for meanwhile"):
+        asyncio.run(unused.remove(one, folders))
+    assert images.is_there(old)
+
+
+async def beside_a_build(folders, one):
+    async with turn(oci.lock(folders), shared=True):
+        await unused.remove(one, folders)
+
+
+def in_storage(identity):
+    asked = ["buildah", "inspect", "--type", "image", identity]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
 def test_what_a_registry_has_now_is_pulled(folders):

@@ -28,9 +28,6 @@ from .step import Step
 from .terms import Term
 from .world import PipelineWorld
 
-KEEP_JOBS = 10_000
-"""Jobs that are remembered."""
-
 
 class Engine:
     """Runs pipelines; the ``Runner`` of their graphs. It belongs to the running event loop.
@@ -67,7 +64,7 @@ class Engine:
         self._changed = asyncio.Event()
         with transaction(connection):
             jobs.interrupt(connection, clock.time())
-            jobs.trim(connection, KEEP_JOBS)
+            jobs.trim(connection)
 
     def add(self, graph: Graph) -> None:
         """Begin to keep a graph up to date."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from dataclasses import dataclass
 
 from mizzen.model.job import JobLine
 from mizzen.store import jobs as store
@@ -16,18 +15,8 @@ from .job import Clock
 DELAY = 0.2
 """Seconds that a line waits for others to be written with."""
 
-LINES_MAX = 20_000
-"""Lines that a job's log has at most."""
-
 LINE_MAX = 4096
 """Characters of a line."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """A log that is being written. number: of the next line."""
-
-    number: int
 
 
 class JobLogs:
@@ -36,7 +25,7 @@ class JobLogs:
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
         self._clock = clock
-        self._open: dict[int, _Open] = {}
+        self._next: dict[int, int] = {}
         self._lines: list[tuple[int, JobLine]] = []
         self._timer: asyncio.TimerHandle | None = None
         self.written = asyncio.Event()
@@ -44,15 +33,11 @@ class JobLogs:
 
     def write(self, job: int, text: str) -> None:
         """Add a line, or several that newlines part."""
-        log = self._open.get(job)
-        if log is None:
-            log = self._open[job] = _Open(store.count_lines(self._connection, job))
-        for part in text.splitlines() or [""]:
-            if log.number > LINES_MAX:
-                return
-            line = part[:LINE_MAX] if log.number < LINES_MAX else "(the rest is left out)"
-            self._lines.append((job, JobLine(log.number, self._clock.time(), line)))
-            log.number += 1
+        if job not in self._next:
+            self._next[job] = store.count_lines(self._connection, job)
+        for number, part in enumerate(text.splitlines() or [""], self._next[job]):
+            self._lines.append((job, JobLine(number, self._clock.time(), part[:LINE_MAX])))
+            self._next[job] = number + 1
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(DELAY, self._flush)
 
@@ -78,7 +63,7 @@ class JobLogs:
 
     def close(self, job: int) -> None:
         """Forget a log that gets no more lines."""
-        self._open.pop(job, None)
+        self._next.pop(job, None)
 
     def _flush(self) -> None:
         self._timer = None

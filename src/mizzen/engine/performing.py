@@ -16,7 +16,7 @@ from mizzen.store import jobs as store
 from mizzen.store.database import transaction
 
 from .job import Job
-from .operation import Operation, TemporaryFailure
+from .operation import Observation, Operation, TemporaryFailure
 from .policy import Policy
 from .states import Failed, Ok, Running, State, Waiting
 
@@ -136,7 +136,9 @@ class _Performance:
             error="",
         )
         with transaction(engine.connection) as connection:
-            return store.open_job(connection, wanted)
+            return store.open_job(
+                connection, wanted, endless=isinstance(task.operation, Observation)
+            )
 
     async def _attempts(self) -> Ok[Any] | Failed:
         attempt = 0

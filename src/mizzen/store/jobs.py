@@ -20,18 +20,25 @@ _NAMES = _COLUMNS.split(", ")
 _UNFINISHED = ", ".join(f"'{state}'" for state in UNFINISHED)
 
 
-def open_job(connection: sqlite3.Connection, wanted: JobRecord) -> JobRecord:
+KEEP = 10_000
+"""Jobs that are remembered."""
+
+KEEP_LINES = 20_000
+"""Lines of a job's log that are: the newest, as a failure is told at the end."""
+
+
+def open_job(connection: sqlite3.Connection, wanted: JobRecord, *, endless: bool) -> JobRecord:
     """Return a new job, in a transaction; with any id in ``wanted``.
 
-    One of the same inputs that was interrupted goes on: under its number if it had not begun,
-    and without being confirmed again.
+    One of the same inputs that was interrupted goes on: under its number if it is endless or had
+    not begun, and without being confirmed again. endless: it has no result, and only ever ends so.
     """
     last = latest(connection, wanted.operation, wanted.key, wanted.digest)
     if last is not None and last.state is JobState.INTERRUPTED:
         confirmed = last.confirmed or wanted.confirmed
         state = JobState.QUEUED if confirmed else wanted.state
         wanted = replace(wanted, confirmed=confirmed, state=state)
-        if last.started is None:
+        if endless or last.started is None:
             connection.execute(
                 "UPDATE job SET state = ?, ended = NULL WHERE id = ?", (state, last.id)
             )
@@ -51,7 +58,10 @@ def open_job(connection: sqlite3.Connection, wanted: JobRecord) -> JobRecord:
             wanted.created,
         ),
     )
-    return replace(wanted, id=int(made.lastrowid or 0))
+    number = int(made.lastrowid or 0)
+    if number % (KEEP // 100) == 0:
+        trim(connection)
+    return replace(wanted, id=number)
 
 
 def confirm(connection: sqlite3.Connection, job: int) -> bool:
@@ -126,10 +136,17 @@ def page(
 
 
 def write_lines(connection: sqlite3.Connection, lines: Iterable[tuple[int, JobLine]]) -> None:
-    """Write lines of jobs' logs, each with its job's number."""
+    """Write lines of jobs' logs, each with its job's number, and forget logs' oldest lines."""
+    last: dict[int, int] = {}
+    for job, line in lines:
+        connection.execute(
+            "INSERT OR REPLACE INTO job_line VALUES (?, ?, ?, ?)",
+            (job, line.number, line.at, line.text),
+        )
+        last[job] = line.number
     connection.executemany(
-        "INSERT OR REPLACE INTO job_line VALUES (?, ?, ?, ?)",
-        ((job, line.number, line.at, line.text) for job, line in lines),
+        "DELETE FROM job_line WHERE job = ? AND number <= ?",
+        ((job, number - KEEP_LINES) for job, number in last.items() if number >= KEEP_LINES),
     )
 
 
@@ -153,7 +170,7 @@ def count_lines(connection: sqlite3.Connection, job: int) -> int:
     return int(row[0])
 
 
-def trim(connection: sqlite3.Connection, keep: int) -> None:
+def trim(connection: sqlite3.Connection, keep: int = KEEP) -> None:
     """Forget all but the newest jobs, and of those nothing that has not ended; a transaction."""
     gone = (
         "SELECT id FROM job WHERE id <= (SELECT max(id) FROM job) - ?"

@@ -41,7 +41,7 @@ def fill(up: UpProcess, count: int) -> None:
         for number in range(1, count + 1):
             label = f"{'make' if number % 2 else 'put'} {number}"
             wanted = replace(RECORD, label=label, digest=str(number), created=float(number))
-            job = jobs.open_job(connection, wanted).id
+            job = jobs.open_job(connection, wanted, endless=False).id
             failed = JobState.FAILED if number % 3 == 0 else JobState.OK
             error = Failure("cannot", "no", "yes") if number % 3 == 0 else None
             jobs.finish(connection, job, failed, number + 0.5, error)

@@ -402,6 +402,18 @@ async def test_what_was_interrupted_goes_on_and_what_must_not_be_repeated_does_n
 
 
 @stepped
+async def test_what_is_watched_again_is_the_same_job(stepper: Stepper) -> None:
+    for _ in range(3):
+        async with stepper.running(site):
+            world.see("main", "a1")
+            await stepper.quiet()
+    found = jobs.page(stepper.connection, JobFilter(), before=None, limit=100)
+    (watching,) = [job for job in found if job.operation == "watch"]
+    assert watching.state is JobState.INTERRUPTED
+    assert watching.attempts == 3
+
+
+@stepped
 async def test_a_source_that_fails_is_looked_at_again(stepper: Stepper) -> None:
     async with stepper.running(site):
         world.see("main", Failure("cannot read", "it is gone"))

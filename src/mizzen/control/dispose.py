@@ -83,7 +83,8 @@ async def dispose(
             await _free(at, world, name, machine)
             freed.append(name)
     needed = partial(_needed, at, world)
-    await images.dispose(at.folders, needed, time.time(), log)
+    async for one, gone, why in images.dispose(at.folders, needed, time.time()):
+        log(f"{one.path} is removed: {why}" if gone else f"{one.path} stays: {why}")
     return tuple(freed)
 
 

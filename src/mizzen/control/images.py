@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import msgspec
 
@@ -54,15 +54,17 @@ def left_over(
 
 
 async def dispose(
-    folders: Folders, needed: Callable[[], frozenset[str]], now: float, log: Callable[[str], None]
-) -> None:
-    """Remove what may go. needed: asked again for each, since what is wanted changes meanwhile."""
+    folders: Folders, needed: Callable[[], frozenset[str]], now: float
+) -> AsyncIterator[tuple[Built, bool, str]]:
+    """Remove what may go; yield each, whether it went, and why or why not.
+
+    needed: asked again for each, since what is wanted changes meanwhile.
+    """
     for one, why in left_over(unused.everything(folders), needed(), now):
-        if one.digest in needed():
-            continue
-        try:
-            await unused.remove(one, folders)
-        except Failure as failure:
-            log(str(failure))
-        else:
-            log(f"{one.path} is removed: {why}")
+        if one.digest not in needed():
+            try:
+                await unused.remove(one, folders)
+            except Failure as failure:
+                yield one, False, failure.why
+            else:
+                yield one, True, why

@@ -32,6 +32,12 @@ def of_pipeline(connection: sqlite3.Connection, operation: str, pipeline: str) -
     return [_outcome(row) for row in rows]
 
 
+def everything(connection: sqlite3.Connection) -> list[Outcome]:
+    """Return what all operations have come to, by operation and key."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM outcome ORDER BY operation, key")
+    return [_outcome(row) for row in rows]
+
+
 def pipelines(connection: sqlite3.Connection) -> list[str]:
     """Return the names of the pipelines of which anything is remembered."""
     rows = connection.execute("SELECT DISTINCT pipeline FROM outcome ORDER BY pipeline")

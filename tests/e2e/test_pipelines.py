@@ -104,6 +104,22 @@ def test_commits_go_live_under_load_and_nothing_that_fails_is_seen(host: Site) -
             up.until("publish collect", "ok")
             assert serving not in up.machines().items()
         assert load.lost == []
+        taken_down(up, "website", 8080)
+
+
+def taken_down(up: Hosted, name: str, port: int) -> None:
+    """End it, take its pipeline down, and check that nothing is left, nor answers."""
+    refused = up.refused("down", name)
+    assert f"cannot take down {name}: mizzen up runs it, pid {up.pid}; stop that" in refused
+    assert up.end() == 0
+    expected = up.told("down", name, "--dry-run")
+    assert up.machines(), "a dry run frees nothing"
+    assert up.told("down", name) == expected
+    listed = [up.told(*words, "list") for words in (("machines",), ("ip",), ("publish",))]
+    assert [*listed, up.told("net", "edges")] == [[], [], [], []]
+    with up.site.outside.entered(), pytest.raises(OSError, match="refused"):
+        socket.create_connection((HOST, port), timeout=5)
+    assert "it has made nothing here" in up.refused("down", name)
 
 
 def send(client: smtplib.SMTP, subject: str) -> None:
@@ -157,3 +173,4 @@ def test_a_mail_chain_goes_live_as_one_and_no_mail_is_lost(host: Site) -> None:
         came = "".join(before.lines + after.lines)
         sent = [f"Subject: number {number}.\n" for number in range(1, len(load.came) + 1)]
         assert [one for one in sent if one not in came] == []
+        taken_down(up, "mail", 2525)

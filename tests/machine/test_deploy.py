@@ -19,7 +19,7 @@ from net_daemon import net_daemon
 from netns import Namespace
 from stepping import Watch, world
 
-from mizzen.control import deploy
+from mizzen.control import deploy, down
 from mizzen.control.incidents import all_incidents
 from mizzen.engine.clock import HostClock
 from mizzen.engine.engine import Engine
@@ -32,6 +32,7 @@ from mizzen.host.paths import Folders
 from mizzen.host.process import ProcessId
 from mizzen.model.image import Image, Kernel
 from mizzen.model.machine import Machine
+from mizzen.model.progress import silent
 from mizzen.network.client import Network
 from mizzen.steps import http as ready
 from mizzen.steps import machines, network, publish
@@ -255,6 +256,11 @@ def test_with_user_networking_it_is_the_same_and_a_machine_keeps_its_ports(tmp_p
             await serves(site, "two")
 
         site.run(act)
+        with site.host.entered():
+            asyncio.run(down.down(site.folders, "website", silent, dry_run=False))
+        assert site.known() == []
+        with pytest.raises(ConnectionRefusedError):
+            site.get()
 
 
 async def serves(site: Site, what: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from memory_plane import MemoryPlane
 from publishing import daemon
 
-from mizzen.control import machines
+from mizzen.control import deploy, machines
 from mizzen.control.publish import Setting, setting
 from mizzen.engine.world import PipelineWorld
 from mizzen.host import process
@@ -20,13 +20,15 @@ from mizzen.host.paths import Folders
 from mizzen.host.process import ProcessId
 from mizzen.machines.files import MachineFiles
 from mizzen.machines.protocol import Running
-from mizzen.model.deployment import Deployment
+from mizzen.model.deployment import Deployment, Vm
 from mizzen.model.errors import Failure
 from mizzen.model.image import Image, Kernel, ProcessConfig
 from mizzen.model.job import Outcome
 from mizzen.model.machine import Accel, Machine, MachineSpec, Port
 from mizzen.model.progress import Progress
 from mizzen.store import outcomes
+
+PREFIX = "10.70.0.0/24"
 
 
 @dataclass
@@ -98,6 +100,16 @@ class Place:
             outward=None,
             ports=(Port(0, 80),),
         )
+
+    async def deployed(self, name: str) -> Vm:
+        """Lease an address for a machine and start it, as a pipeline does, and remember both."""
+        service, _, version = name.rpartition("-")
+        address = await deploy.lease(self.at, name, PREFIX, [])
+        self.remember(deploy.LEASED, deploy.address_key(name, PREFIX))
+        wanted = self.deployment(version, service)
+        vm = await deploy.deploy(self.at, wanted, [address], self.driver)
+        self.remember(deploy.DEPLOYED, name)
+        return vm
 
     def machine(self, name: str) -> Machine:
         with machines.registry(self.folders) as registry:

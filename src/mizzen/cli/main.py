@@ -23,6 +23,7 @@ app = cyclopts.App(
 # By name, so that a command waits for the import of its own module alone.
 app.command("mizzen.cli.demo:demo")
 app.command("mizzen.cli.up:up")
+app.command("mizzen.cli.down:down")
 app.command("mizzen.cli.jobs:app", name="jobs")
 app.command("mizzen.cli.machines:app", name="machines")
 app.command("mizzen.cli.publish:app", name="publish")

@@ -37,7 +37,9 @@ IN_USE = {
 class Kind(StrEnum):
     """What can be freed, in the order that it is."""
 
+    SERVICE = "service"
     PUBLICATION = "publication"
+    EDGE = "edge"
     MACHINE = "machine"
     LINK = "link"
     ADDRESSES = "addresses"
@@ -45,7 +47,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something to free or to keep. name: a service's, or a machine's. why: in a few words."""
+    """Something to free or to keep. why: in a few words.
+
+    name: a service's, a machine's, or what an edge is set under (``dispose.edge_key``).
+    """
 
     kind: Kind
     name: str
@@ -105,6 +110,11 @@ def decide(facts: Facts) -> Plan:
     held = _held(facts)
     judged += _links(facts, held)
     judged += _leases(facts, held, gone)
+    return planned(judged)
+
+
+def planned(judged: Sequence[tuple[bool, Item]]) -> Plan:
+    """Return a plan of things, each with whether it is to be freed."""
     return Plan(
         tuple(item for free, item in judged if free),
         tuple(item for free, item in judged if not free),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 from mizzen.engine.job import World
@@ -12,6 +12,7 @@ from mizzen.machines.registry import ENDED
 from mizzen.model.deployment import service_of
 from mizzen.model.machine import Machine, MachineState
 from mizzen.model.network import Publication
+from mizzen.model.progress import Progress
 from mizzen.model.service import Release, ReleaseState
 from mizzen.publish.retire import GRACE, publications
 from mizzen.publish.rollout import INTERRUPTED
@@ -80,7 +81,7 @@ async def dispose(
                 log(f"{name} stays: {why}")
                 continue
             log(f"{name} is freed")
-            await _free(at, world, name, machine)
+            await free(at, world, name, machine)
             freed.append(name)
     needed = partial(_needed, at, world)
     async for one, gone, why in images.dispose(at.folders, needed, time.time()):
@@ -100,15 +101,56 @@ def why_kept(name: str, machine: Machine | None, facts: Facts) -> str:
     known = facts.standing
     if service not in facts.replaced and (service in known.steps or not known.complete):
         return "nothing has taken its place yet"
+    why = why_used(name, machine, facts.releases, facts.published.values())
+    if why:
+        return why
     own = [one for one in facts.releases if one.machine == name]
-    for release in own:
-        if release.state in IN_USE:
-            return IN_USE[release.state]
-    leading = [one.name for one in facts.published.values() if machine and _uses(one, machine)]
-    if leading:
-        return f"{', '.join(leading)} leads to it"
     newest = max(own, key=lambda one: one.created, default=None)
     return _why_debugged(newest, facts) if newest is not None else ""
+
+
+def why_used(
+    name: str,
+    machine: Machine | None,
+    releases: Iterable[Release],
+    published: Iterable[Publication],
+) -> str:
+    """Return how a machine serves somebody, "" if it does not: pure. machine: None if it is gone.
+
+    releases, published: those that count.
+    """
+    for release in releases:
+        if release.machine == name and release.state in IN_USE:
+            return IN_USE[release.state]
+    leading = [one.name for one in published if machine and _uses(one, machine)]
+    return f"{', '.join(leading)} leads to it" if leading else ""
+
+
+async def free(at: Setting, world: World, name: str, machine: Machine | None) -> None:
+    """Stop and remove a machine with its link and addresses; killed, the next call goes on.
+
+    machine: None if there are only addresses. Raises Failure.
+    """
+    with machines.registry(at.folders) as registry:
+        if machine is not None and machine.state not in ENDED:
+            task = Progress(f"Stopping machine {name}")
+            at.means.report(task)
+            await registry.stop(name, GRACE)
+            at.means.report(replace(task, finished=True))
+        if at.mode.kernel:
+            await links.disconnect(at.means.network, name)
+        if machine is not None:
+            registry.remove(name)
+    for one in world.published(deploy.LEASED):
+        if deploy.address_machine(one.key) == name:
+            world.forget(deploy.LEASED, one.key)
+    world.forget(deploy.DEPLOYED, name)
+
+
+async def close_edge(at: Setting, world: World, key: str) -> None:
+    """Take an edge back. Raises Failure."""
+    await at.means.network.deny(networks.edge(*key.split(" ")))
+    world.forget(ALLOWED, key)
 
 
 def _uses(published: Publication, machine: Machine) -> bool:
@@ -155,24 +197,8 @@ def _runs(at: Setting, name: str) -> bool:
     return machine is not None and machine.state is MachineState.RUNNING
 
 
-async def _free(at: Setting, world: World, name: str, machine: Machine | None) -> None:
-    """Stop and remove a machine; killed on the way, the next call goes on."""
-    with machines.registry(at.folders) as registry:
-        if machine is not None and machine.state not in ENDED:
-            await registry.stop(name, GRACE)
-        if at.mode.kernel:
-            await links.disconnect(at.means.network, name)
-        if machine is not None:
-            registry.remove(name)
-    for one in world.published(deploy.LEASED):
-        if deploy.address_machine(one.key) == name:
-            world.forget(deploy.LEASED, one.key)
-    world.forget(deploy.DEPLOYED, name)
-
-
 async def _close_edges(at: Setting, world: World, standing: Standing) -> None:
     wanted = world.wanted(ALLOWED)
     for one in world.published(ALLOWED):
         if standing.complete and one.key not in wanted:
-            await at.means.network.deny(networks.edge(*one.key.split(" ")))
-            world.forget(ALLOWED, one.key)
+            await close_edge(at, world, one.key)

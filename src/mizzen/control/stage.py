@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from mizzen.model.deployment import Live, LiveService, Vm
 from mizzen.model.errors import Failure
+from mizzen.model.job import Outcome
 from mizzen.model.network import Publication
 from mizzen.model.service import Release, ReleaseState, Service
 from mizzen.publish import routes
@@ -71,6 +74,12 @@ def check_unique(name: str, candidates: Sequence[Candidate], others: Iterable[Li
             if any(part.service == service for part in other.services):
                 why = f"{service} is published as a part of {other.name}"
                 raise Failure(what, why, "choose another name for one")
+
+
+def remembered(known: Iterable[Outcome]) -> list[Live]:
+    """Return what was live last. known: outcomes of ``PUBLISHED``, some without a value."""
+    values = (one.value for one in known)
+    return [msgspec.json.decode(value, type=Live) for value in values if value is not None]
 
 
 def _is_live(pair: tuple[Service, Release], published: Publication | None) -> bool:

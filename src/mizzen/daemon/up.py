@@ -13,13 +13,14 @@ from typing import Any
 
 from starlette.applications import Starlette
 
+from mizzen.control import engine_lock
 from mizzen.engine.clock import HostClock
 from mizzen.engine.engine import Engine
 from mizzen.engine.graph import Graph
 from mizzen.engine.policy import Level
 from mizzen.engine.terms import Term
 from mizzen.host import sockets
-from mizzen.host.files import explained, locked
+from mizzen.host.files import explained
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.store import database
@@ -32,6 +33,7 @@ from .views import Views
 from .webhooks import Webhooks
 
 WHAT = "cannot start mizzen up"
+FIX = "stop that first, or name another folder by MIZZEN_STATE"
 
 BACKLOG = 64
 """Connections that wait until they are accepted."""
@@ -66,7 +68,7 @@ async def up(
     """
     folders = options.folders
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_alone(folders))
+        stack.enter_context(engine_lock.held(folders, WHAT, FIX))
         connection = stack.enter_context(contextlib.closing(database.connect(folders.database)))
         control = stack.enter_context(_at_path(folders))
         public = stack.enter_context(_at_port(options.listen)) if options.listen else None
@@ -147,20 +149,6 @@ async def _serve(
 
 def _app(routes: Sequence[Any]) -> Starlette:
     return Starlette(routes=list(routes), exception_handlers=HANDLERS)
-
-
-@contextlib.contextmanager
-def _alone(folders: Folders) -> Iterator[None]:
-    """Be the only one for these folders while the block lasts. Raises Failure."""
-    lock = folders.engine_lock
-    with contextlib.ExitStack() as stack:
-        with explained(WHAT):
-            pid = lock.read_text().strip() if lock.exists() else ""
-            why = f"another one runs with {folders.state}" + (f", pid {pid}" if pid else "")
-            busy = Failure(WHAT, why, "stop that first, or name another folder by MIZZEN_STATE")
-            stack.enter_context(locked(lock, busy))
-            lock.write_text(f"{os.getpid()}\n")
-        yield
 
 
 @contextlib.contextmanager

@@ -164,14 +164,16 @@ class Made(Entry):
         """Be told that the world is about to be changed."""
 
     async def _recall(self, task: Task, known: Outcome) -> Ok[Any] | Failed | None:
-        """Return what is remembered of a task; None if it must be done."""
+        """Return what is remembered of a task, which is its pipeline's then; None to do it."""
         expired = self._left(task, known) <= 0
         state = recalled(known, task.operation, task.digest, expired=expired)
-        if not isinstance(state, Ok):
-            return state
-        if not await self._holds(task, state.value):
+        if state is None or (isinstance(state, Ok) and not await self._holds(task, state.value)):
             return None
-        self.engine.hits[task.operation.id] += 1
+        if known.pipeline != task.pipeline:
+            with transaction(self.engine.connection) as connection:
+                outcomes.adopt(connection, task.operation.id, task.key, task.pipeline)
+        if isinstance(state, Ok):
+            self.engine.hits[task.operation.id] += 1
         return state
 
     async def _holds(self, task: Task, value: Any) -> bool:

@@ -131,7 +131,7 @@ class _Planner:
     async def _look(
         self, step: Step[Any], operation: Operation[Any], digest: str
     ) -> Ok[Any] | Failed | None:
-        world = PipelineWorld(self._connection, step.graph.name, lambda _: frozenset(), tuple)
+        world = PipelineWorld(self._connection, step.graph.name)
         job = Job(0, step.graph.name, self._folders, self._clock, world, lambda _: None)
         try:
             if isinstance(operation, Observation):

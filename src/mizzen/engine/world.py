@@ -13,12 +13,12 @@ from mizzen.store.database import transaction
 
 @dataclass(frozen=True, slots=True)
 class PipelineWorld:
-    """The ``World`` of an engine's jobs. wanted, known: see there."""
+    """The ``World`` of an engine's jobs. wanted, known: see there; by default there is nothing."""
 
     connection: sqlite3.Connection
     pipeline: str
-    wanted: Callable[[str], frozenset[str]]
-    known: Callable[[], Iterable[object]]
+    wanted: Callable[[str], frozenset[str]] = lambda _: frozenset()
+    known: Callable[[], Iterable[object]] = tuple
 
     def published(self, operation: str) -> Sequence[Outcome]:
         """Return what this pipeline has ever set by a publication and not forgotten."""

@@ -36,7 +36,7 @@ class Folders:
 
     @property
     def engine_lock(self) -> Path:
-        """Held by the one ``mizzen up`` of this state; holds its pid."""
+        """Held by the one ``mizzen up`` or ``mizzen down`` of this state; holds its pid."""
         return self.state / "up.lock"
 
     def machine(self, name: str) -> Path:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import msgspec
-
 from mizzen.control import dispose
 from mizzen.control import stage as staging
 from mizzen.control.publish import setting
@@ -63,8 +61,8 @@ class GoLive(Publication[Live], frozen=True, kw_only=True):
 
     def _others(self, job: Job) -> list[Live]:
         wanted = job.world.wanted(self.id) - {self.key}
-        known = (one.value for one in job.world.published(self.id) if one.key in wanted)
-        return [msgspec.json.decode(value, type=Live) for value in known if value is not None]
+        known = job.world.published(self.id)
+        return staging.remembered(one for one in known if one.key in wanted)
 
 
 class Collect(Publication[tuple[str, ...]], frozen=True, kw_only=True):

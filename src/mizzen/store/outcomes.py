@@ -32,6 +32,18 @@ def of_pipeline(connection: sqlite3.Connection, operation: str, pipeline: str) -
     return [_outcome(row) for row in rows]
 
 
+def everything(connection: sqlite3.Connection) -> list[Outcome]:
+    """Return what all operations have come to, by operation and key."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM outcome ORDER BY operation, key")
+    return [_outcome(row) for row in rows]
+
+
+def pipelines(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of the pipelines of which anything is remembered."""
+    rows = connection.execute("SELECT DISTINCT pipeline FROM outcome ORDER BY pipeline")
+    return [row[0] for row in rows]
+
+
 def keys(connection: sqlite3.Connection, operation: str) -> list[str]:
     """Return all that an operation is remembered under, in any pipeline."""
     rows = connection.execute("SELECT key FROM outcome WHERE operation = ?", (operation,))
@@ -91,6 +103,14 @@ def unfail(connection: sqlite3.Connection, operation: str, key: str) -> None:
         "UPDATE outcome SET failed_digest = '', error = '', sure = 0"
         " WHERE operation = ? AND key = ?",
         (operation, key),
+    )
+
+
+def adopt(connection: sqlite3.Connection, operation: str, key: str, pipeline: str) -> None:
+    """Write that a key is a pipeline's from now on, whoever had it."""
+    connection.execute(
+        "UPDATE outcome SET pipeline = ? WHERE operation = ? AND key = ?",
+        (pipeline, operation, key),
     )
 
 

@@ -1,4 +1,4 @@
-"""Mizzen is killed at each step of a deployment, and the next one brings it to its end."""
+"""Mizzen is killed at each step of a deployment, or of its end, and the next one goes on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import itertools
 import os
 import signal
 import sqlite3
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from deploying import Place, image_in
+import msgspec
+import pytest
+from deploying import PREFIX, Place, image_in
 from killed import Steps, killed_at
 from memory_plane import MemoryPlane
 from publishing import daemon_in_thread
 
-from mizzen.control import deploy, dispose, machines, stage
+from mizzen.control import deploy, dispose, down, machines, stage
 from mizzen.control.dispose import Standing
 from mizzen.control.publish import setting
 from mizzen.control.stage import Candidate
@@ -25,8 +31,9 @@ from mizzen.model.progress import silent
 from mizzen.model.service import Probe, ProbeKind, Service, ServicePort
 from mizzen.network import client
 from mizzen.network.client import Network
+from mizzen.store import outcomes, services
+from mizzen.store.database import connect
 
-PREFIX = "10.70.0.0/24"
 WEB = Service("web", (ServicePort(8080, 80),), Probe(ProbeKind.NONE), drain=0)
 STRIDE = 11
 """Of the steps, one in as many is tried: it takes half a second."""
@@ -43,17 +50,23 @@ async def work(folders: Folders, version: int) -> None:
         place.remember(deploy.DEPLOYED, name)
         wanted = place.deployment(name.rpartition("-")[2])
         vm = await deploy.deploy(at, wanted, [address], place.driver)
-        await stage.go_live(at, "web", [Candidate(WEB, vm)])
+        live = await stage.go_live(at, "web", [Candidate(WEB, vm)])
+        place.remember(stage.PUBLISHED, "web", msgspec.json.encode(live))
         standing = Standing(frozenset({"web"}), complete=True)
         await dispose.dispose(at, place.world, standing, lambda _: None)
 
 
 def killed(folders: Folders, version: int, at: int) -> bool:
     """Do the work in a child that is killed at a step; return whether it came to that."""
+    return killed_amid(partial(work, folders, version), at)
+
+
+def killed_amid(act: Callable[[], Coroutine[Any, Any, object]], at: int) -> bool:
+    """Do something in a child that is killed at a step; return whether it came to that."""
 
     async def traced(step: Steps) -> None:
         trace(step)
-        await work(folders, version)
+        await act()
 
     return killed_at(at, traced)
 
@@ -108,27 +121,65 @@ def whole(folders: Folders, network: Network, version: int) -> None:
     asyncio.run(main())
 
 
-def test_deployment_killed_at_any_step_is_brought_to_its_end_and_what_is_live_serves(tmp_path):
+def nothing(folders: Folders, network: Network) -> None:
+    """Check that nothing is there, and nothing remembered."""
+
+    async def main() -> None:
+        assert [one.tag async for one in network.addresses()] == []
+        assert [link.machine async for link, _ in network.links()] == []
+        assert [one.name async for one in network.publications()] == []
+
+    asyncio.run(main())
+    with machines.registry(folders) as registry:
+        assert registry.everything() == []
+    with contextlib.closing(connect(folders.database)) as connection:
+        assert outcomes.pipelines(connection) == []
+        assert services.everything(connection) == []
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[tuple[Folders, Network]]:
     folders = Folders(tmp_path / "state", tmp_path / "run")
     folders.state.mkdir()
     folders.runtime.mkdir()
     with daemon_in_thread(folders.runtime, "kernel") as network:
         try:
-            assert not killed(folders, 0, 10**9)
-            live = {"web-00000000"}
-            for version, at in enumerate(itertools.count(1, STRIDE), 1):
-                over = not killed(folders, version, at)
-                now = serving(folders, network)
-                assert now in (live, {f"web-{version:08x}"}), at
-                assert not killed(folders, version, 10**9)
-                whole(folders, network, version)
-                live = {f"web-{version:08x}"}
-                if over:
-                    break
-            assert at > 100
+            yield folders, network
         finally:
             with machines.registry(folders) as registry:
                 for machine in registry.everything():
                     vmm = ProcessId(machine.pid, machine.pid_start)
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(vmm.pid, signal.SIGKILL)
+
+
+def test_deployment_killed_at_any_step_is_brought_to_its_end_and_what_is_live_serves(place):
+    folders, network = place
+    assert not killed(folders, 0, 10**9)
+    live = {"web-00000000"}
+    for version, at in enumerate(itertools.count(1, STRIDE), 1):
+        over = not killed(folders, version, at)
+        now = serving(folders, network)
+        assert now in (live, {f"web-{version:08x}"}), at
+        assert not killed(folders, version, 10**9)
+        whole(folders, network, version)
+        live = {f"web-{version:08x}"}
+        if over:
+            break
+    assert at > 100
+
+
+def test_pipeline_that_is_taken_down_and_killed_at_any_step_is_gone_in_the_end(place):
+    folders, network = place
+    act = partial(down.down, folders, "shop", silent, dry_run=False)
+    for version, at in enumerate(itertools.count(1, STRIDE)):
+        assert not killed(folders, version, 10**9)
+        over = not killed_amid(act, at)
+        with contextlib.closing(connect(folders.database)) as connection:
+            known = outcomes.pipelines(connection)
+        if known:
+            assert not killed_amid(act, 10**9)
+        nothing(folders, network)
+        if over:
+            break
+    assert at > 50

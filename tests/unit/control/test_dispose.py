@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deploying import Place, acting
+from deploying import PREFIX, Place, acting
 
 from mizzen.control import deploy, dispose, stage
 from mizzen.control.collect import KEPT_FOR
@@ -17,6 +17,7 @@ from mizzen.control.stage import Candidate
 from mizzen.model.errors import Failure
 from mizzen.model.network import Edge, Transport
 from mizzen.model.service import Probe, ProbeKind, Release, ReleaseState, Service, ServicePort
+from mizzen.publish.remove import remove
 from mizzen.publish.rollout import INTERRUPTED
 
 OLD, NEW = "web-00000001", "web-00000002"
@@ -84,18 +85,13 @@ def scenario(tmp_path: Path) -> Callable[..., None]:
 
 async def start(at: Place, name: str) -> Candidate:
     """Deploy a machine as a pipeline does."""
-    address = await deploy.lease(at.at, name, "10.70.0.0/24", [])
-    at.remember(deploy.LEASED, deploy.address_key(name, "10.70.0.0/24"))
-    wanted = at.deployment(name.rpartition("-")[2])
-    vm = await deploy.deploy(at.at, wanted, [address], at.driver)
-    at.remember(deploy.DEPLOYED, name)
-    return Candidate(WEB, vm)
+    return Candidate(WEB, await at.deployed(name))
 
 
 def want_only(at: Place, name: str) -> None:
     at.wanted = {
         deploy.DEPLOYED: {name},
-        deploy.LEASED: {deploy.address_key(name, "10.70.0.0/24")},
+        deploy.LEASED: {deploy.address_key(name, PREFIX)},
     }
 
 
@@ -131,7 +127,7 @@ def test_machine_that_was_replaced_goes_with_all_it_had(scenario):
 
 def test_machine_made_by_hand_is_not_looked_at(scenario):
     async def act(at: Place) -> None:
-        address = await deploy.lease(at.at, OLD, "10.70.0.0/24", [])
+        address = await deploy.lease(at.at, OLD, PREFIX, [])
         await deploy.deploy(at.at, at.deployment(), [address], at.driver)
         assert await collect(at) == ((), [])
 
@@ -157,8 +153,8 @@ def test_a_built_file_goes_that_nothing_boots_or_is_to_boot(scenario):
 
 def test_address_whose_machine_never_started_goes_too(scenario):
     async def act(at: Place) -> None:
-        await deploy.lease(at.at, OLD, "10.70.0.0/24", [])
-        at.remember(deploy.LEASED, deploy.address_key(OLD, "10.70.0.0/24"))
+        await deploy.lease(at.at, OLD, PREFIX, [])
+        at.remember(deploy.LEASED, deploy.address_key(OLD, PREFIX))
         await start(at, NEW)
         want_only(at, NEW)
         assert (await collect(at))[0] == (OLD,)
@@ -206,6 +202,19 @@ def test_edges_go_whose_step_is_gone_once_all_is_known(scenario):
         assert len(at.plane.edges) == 2
         await collect(at)
         assert at.plane.edges == {replace(edge, port=26)}, "that one was made by hand"
+
+    scenario(act)
+
+
+def test_machine_whose_step_is_gone_goes_once_its_service_is_removed(scenario):
+    async def act(at: Place) -> None:
+        await stage.go_live(at.at, "web", [await start(at, OLD)])
+        at.wanted.clear()
+        without = Standing(frozenset(), complete=True)
+        assert await collect(at, without) == ((), [f"{OLD} stays: it is live"])
+        await remove(at.at.means, "web")
+        assert (await collect(at, without))[0] == (OLD,)
+        assert await leases(at) == []
 
     scenario(act)
 

@@ -18,7 +18,7 @@ from mizzen.engine.operation import TemporaryFailure
 from mizzen.engine.step import step
 from mizzen.model.errors import Failure
 from mizzen.model.job import JobFilter, JobRecord, JobState
-from mizzen.store import jobs
+from mizzen.store import jobs, outcomes
 
 
 def stepped(
@@ -89,6 +89,43 @@ async def test_a_restart_does_nothing_again_that_was_done(stepper: Stepper) -> N
         world.see("main", "a1")
         assert (await stepper.drawn()).endswith("deploy site: ok live a1")
     assert world.runs == ["a1", "site=binary of a1"]
+
+
+@stepped
+async def test_under_a_new_name_a_pipeline_takes_over_what_it_finds_unchanged(
+    stepper: Stepper,
+) -> None:
+    def shop() -> None:
+        site()
+
+    async with stepper.running(site):
+        await deployed(stepper, "a1")
+        await deployed(stepper, "b2")
+    async with stepper.running(shop):
+        await deployed(stepper, "b2")
+        assert (await stepper.drawn()).endswith("deploy site: ok live b2")
+        assert [one.key for one in stepper.published("deploy")] == ["site"]
+    assert world.runs == ["a1", "site=binary of a1", "b2", "site=binary of b2"]
+    (left,) = outcomes.of_pipeline(stepper.connection, "compile", "site")
+    assert left.value == b'"binary of a1"'
+    assert outcomes.of_pipeline(stepper.connection, "deploy", "site") == []
+
+
+@stepped
+async def test_under_a_new_name_a_pipeline_takes_over_what_failed_before(stepper: Stepper) -> None:
+    def shop() -> None:
+        site()
+
+    async with stepper.running(site):
+        world.see("main", "a1")
+        await stepper.quiet()
+        world.finish("a1", Failure("cannot compile a1", "a comma is missing", "add one"))
+        await stepper.quiet()
+    async with stepper.running(shop):
+        world.see("main", "a1")
+        await stepper.quiet()
+    assert world.runs == ["a1"]
+    assert outcomes.pipelines(stepper.connection) == ["shop"]
 
 
 @stepped

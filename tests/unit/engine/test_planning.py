@@ -84,6 +84,16 @@ def test_what_is_so_already_stays(stepper: Stepper) -> None:
     assert planned(stepper, site) == ["image site: stays", "port site: stays"]
 
 
+def test_what_another_pipeline_has_made_stays_and_stays_that_ones(stepper: Stepper) -> None:
+    def shop() -> None:
+        site()
+
+    see("a1")
+    asyncio.run(deployed(stepper))
+    see("a1")
+    assert planned(stepper, shop) == ["image site: stays", "port site: stays"]
+
+
 def test_a_new_commit_would_be_built_and_a_key_set_anew(stepper: Stepper) -> None:
     see("a1")
     asyncio.run(deployed(stepper))

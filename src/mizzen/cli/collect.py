@@ -18,10 +18,10 @@ def collect(
     dry_run: Annotated[bool, Parameter(name="--dry-run", negative="")] = False,
     json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
-    """Free addresses, links, machines and publications that nothing refers to.
+    """Free addresses, links, machines, publications and built files that nothing refers to.
 
     What is live, drains or is being rolled out stays, and what was made by hand. Releases that
-    failed are kept for a day.
+    failed are kept for a day, and what was built for a day after it was asked for last.
 
     Parameters
     ----------

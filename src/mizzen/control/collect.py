@@ -1,13 +1,15 @@
-"""Free what nothing refers to any more: machines, links, addresses and publications."""
+"""Free what nothing refers to: machines, links, addresses, publications and built files."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
+from mizzen.builders import unused
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 from mizzen.model.network import Lease, Link, Publication
@@ -21,8 +23,11 @@ from mizzen.store import machines as machine_store
 from mizzen.store import services as store
 from mizzen.store.database import transaction
 
-from . import deploy
+from . import deploy, engine_lock, images
 from .publish import Setting, setting
+
+DIGITS = 12
+"""Of a digest, that tell files apart."""
 
 KEPT_FOR = 24 * 3600.0
 """Seconds that a release which failed is kept for debugging."""
@@ -43,13 +48,15 @@ class Kind(StrEnum):
     MACHINE = "machine"
     LINK = "link"
     ADDRESSES = "addresses"
+    BUILT = "built"
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """Something to free or to keep. why: in a few words.
 
-    name: a service's, a machine's, or what an edge is set under (``dispose.edge_key``).
+    name: a service's, a machine's, what an edge is set under (``dispose.edge_key``), or the
+        beginning of a built file's digest.
     """
 
     kind: Kind
@@ -100,7 +107,8 @@ async def collect(folders: Folders, report: Report, *, dry_run: bool) -> Plan:
         plan = decide(await _facts(at))
         for item in () if dry_run else plan.free:
             await _free(at, item)
-        return plan
+        built = planned([one async for one in _built(at, dry_run=dry_run)])
+        return Plan((*plan.free, *built.free), (*plan.keep, *built.keep))
 
 
 def decide(facts: Facts) -> Plan:
@@ -192,6 +200,21 @@ def _leases(facts: Facts, held: Mapping[str, str], gone: set[str]) -> Iterable[t
 
 def _used(addresses: Sequence[str], held: Mapping[str, str]) -> str:
     return next((held[address] for address in addresses if address in held), "")
+
+
+async def _built(at: Setting, *, dry_run: bool) -> AsyncIterator[tuple[bool, Item]]:
+    """Remove built files that nothing boots, unless dry_run; yield what may go or went."""
+    connection, now = at.means.connection, time.time()
+    with engine_lock.tried(at.folders) as alone:
+        if alone and not dry_run:
+            needed = partial(images.booted, connection)
+            async for one, gone, why in images.dispose(at.folders, needed, now):
+                yield gone, Item(Kind.BUILT, one.digest[:DIGITS], why)
+            return
+        everything = unused.everything(at.folders)
+        for one, why in images.left_over(everything, images.booted(connection), now):
+            told = why if alone else "publish.collect of the mizzen up that runs judges it"
+            yield alone, Item(Kind.BUILT, one.digest[:DIGITS], told)
 
 
 async def _facts(at: Setting) -> Facts:

@@ -27,6 +27,19 @@ def held(folders: Folders, what: str, fix: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def tried(folders: Folders) -> Iterator[bool]:
+    """Be that process while the block lasts, unless there is another one; yield whether."""
+    busy = Failure("cannot have the pipelines", "another process has them")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folders.engine_lock, busy))
+        except Failure:
+            yield False
+            return
+        yield True
+
+
 def holder(folders: Folders) -> str:
     """Return "pid N" of who has the lock, or had it last; "" if nobody ever had."""
     lock = folders.engine_lock

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from memory_plane import MemoryPlane
 from publishing import daemon
 
-from mizzen.control import collect
+from mizzen.control import collect, engine_lock
 from mizzen.control.collect import KEPT_FOR, Facts, Kind, decide
 from mizzen.host.paths import Folders
 from mizzen.model.image import ProcessConfig
@@ -268,5 +268,26 @@ def test_what_is_started_meanwhile_stays(place, tmp_path):
             assert "machine:lost" in {one.tag for one in leases}
             assert "lost" in [one.machine for one in links]
             assert "lost" in published
+
+    asyncio.run(main())
+
+
+def test_a_built_file_goes_that_nothing_boots_unless_pipelines_may_need_it(place, tmp_path):
+    async def main():
+        async with daemon(tmp_path, MemoryPlane("kernel")):
+            root = place.cache / "roots" / f"{7:064x}"
+            root.parent.mkdir(parents=True)
+            root.touch()
+            os.utime(root, (NOW, NOW))
+            with engine_lock.held(place, "x", ""):
+                (kept,) = (await collect.collect(place, silent, dry_run=False)).keep
+            assert (kept.kind, kept.name) == (Kind.BUILT, root.name[:12])
+            assert "publish.collect of the mizzen up that runs judges it" in kept.why
+            dry = await collect.collect(place, silent, dry_run=True)
+            assert root.exists()
+            plan = await collect.collect(place, silent, dry_run=False)
+            assert [item.name for item in plan.free] == [item.name for item in dry.free]
+            assert [item.name for item in plan.free] == [root.name[:12]]
+            assert not root.exists()
 
     asyncio.run(main())

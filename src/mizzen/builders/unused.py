@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mizzen.host.files import locked
+from mizzen.host.files import explained, locked
 from mizzen.host.paths import Folders
 from mizzen.model.errors import Failure
 
@@ -16,6 +16,8 @@ from .buildah import here
 
 KINDS = ("files", "roots", "unikernels")
 """Folders below the cache. What they hold is named after its SHA-256."""
+
+BUSY = "images are being built"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,31 @@ def everything(folders: Folders) -> list[Built]:
     return [one for kind in KINDS for one in _of_kind(folders.cache / kind)]
 
 
-async def remove(one: Built, folders: Folders) -> None:
-    """Remove a file, and the images in buildah's storage that it was made of.
+def remove(one: Built, folders: Folders) -> None:
+    """Remove a file; ``sweep`` removes the images that it was made of.
 
-    Of those, the ones stay that somebody has given a name. Raises Failure if it has been asked for
-    meanwhile, or if images are being built, which may start from these.
+    Raises Failure if it has been asked for meanwhile, or if images are being built, which may be
+    this one.
     """
     what = f"cannot remove {one.path}"
-    with locked(oci.lock(folders), Failure(what, "images are being built")):
+    with explained(what), locked(oci.lock(folders), Failure(what, BUSY)):
         if one.path.stat().st_mtime > one.used:
             raise Failure(what, "it has been asked for meanwhile")
         one.path.unlink()
-        if made := [name for name, digest in roots.made(folders) if digest == one.digest]:
-            await _forget(folders, made, what)
+
+
+async def sweep(folders: Folders) -> None:
+    """Remove images from buildah's storage whose file systems were removed.
+
+    Those stay that somebody else has given a name. Raises Failure, also if images are being built,
+    which may start from these.
+    """
+    what = "cannot remove images whose file systems were"
+    with explained(what), locked(oci.lock(folders), Failure(what, BUSY)):
+        there = {one.digest for one in everything(folders)}
+        gone = [identity for identity, digest in roots.made(folders) if digest not in there]
+        if gone:
+            await _forget(folders, gone, what)
 
 
 def _of_kind(folder: Path) -> Iterator[Built]:

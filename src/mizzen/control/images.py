@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -56,15 +57,17 @@ def left_over(
 async def dispose(
     folders: Folders, needed: Callable[[], frozenset[str]], now: float
 ) -> AsyncIterator[tuple[Built, bool, str]]:
-    """Remove what may go; yield each, whether it went, and why or why not.
+    """Remove what may go, and its images; yield each, whether it went, and why or why not.
 
     needed: asked again for each, since what is wanted changes meanwhile.
     """
     for one, why in left_over(unused.everything(folders), needed(), now):
         if one.digest not in needed():
             try:
-                await unused.remove(one, folders)
+                unused.remove(one, folders)
             except Failure as failure:
                 yield one, False, failure.why
             else:
                 yield one, True, why
+    with contextlib.suppress(Failure):  # the next time will do
+        await unused.sweep(folders)

@@ -225,12 +225,12 @@ def test_what_is_unused_goes_with_its_image_and_is_built_again(folders, site):
     kept = build(folders, site, text="FROM scratch\nCOPY hello /kept\nCMD x\n")
     made = [name for name, root in roots.made(folders) if root == old.root.name]
     assert len(made) == 2
-    (one,) = (one for one in unused.everything(folders) if one.path == old.root)
-    with pytest.raises(Failure, match="images are being built"):
-        asyncio.run(beside_a_build(folders, one))
-    assert all(map(in_storage, made))
+    one = one_of(folders, old)
+    asyncio.run(refused_beside_a_build(folders, one))
     assert old.root.is_file()
-    asyncio.run(unused.remove(one, folders))
+    unused.remove(one, folders)
+    assert all(map(in_storage, made))
+    asyncio.run(unused.sweep(folders))
     assert not any(map(in_storage, made))
     assert not images.is_there(old)
     assert images.is_there(kept)
@@ -238,13 +238,24 @@ def test_what_is_unused_goes_with_its_image_and_is_built_again(folders, site):
     assert build(folders, site, lines.append, text=text) == old
     assert lines
     with pytest.raises(Failure, match="asked for meanwhile"):
-        asyncio.run(unused.remove(one, folders))
+        unused.remove(one, folders)
     assert images.is_there(old)
+    unused.remove(one_of(folders, old), folders)
+    with pytest.raises(Failure, match="No such file"):
+        unused.remove(one, folders)
 
 
-async def beside_a_build(folders, one):
+def one_of(folders, image):
+    (one,) = (one for one in unused.everything(folders) if one.path == image.root)
+    return one
+
+
+async def refused_beside_a_build(folders, one):
     async with turn(oci.lock(folders), shared=True):
-        await unused.remove(one, folders)
+        with pytest.raises(Failure, match="images are being built"):
+            unused.remove(one, folders)
+        with pytest.raises(Failure, match="images are being built"):
+            await unused.sweep(folders)
 
 
 def in_storage(identity):

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from jobs import RECORD
 from up_process import UpProcess
 
 from mizzen.control import jobs as control
@@ -24,12 +25,6 @@ def two():
     make("a")
     make("b")
 """
-
-RECORD = JobRecord(
-    id=0, pipeline="site", operation="make", key="k", digest="d", label="make site", level=1,
-    state=JobState.QUEUED, confirmed=False, created=0.0, started=None, ended=None, attempts=0,
-    error="",
-)  # fmt: skip
 
 
 def fill(up: UpProcess, count: int) -> None:

@@ -2,16 +2,11 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from jobs import RECORD
 
-from mizzen.model.job import JobFilter, JobLine, JobRecord, JobState
+from mizzen.model.job import JobFilter, JobLine, JobState
 from mizzen.store import database, jobs
 from mizzen.store.jobs import KEEP, KEEP_LINES
-
-RECORD = JobRecord(
-    id=0, pipeline="site", operation="make", key="k", digest="d", label="make site", level=1,
-    state=JobState.QUEUED, confirmed=False, created=0.0, started=None, ended=None, attempts=0,
-    error="",
-)  # fmt: skip
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ import linecache
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 
 from mizzen.model.errors import Failure
 
@@ -47,14 +49,16 @@ def load(path: Path) -> list[Graph]:
     if not path.is_file():
         raise Failure(what, "there is no such file", "name a Python file with a @pipeline in it")
     linecache.checkcache(str(path))
-    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise Failure(what, "it is no Python file", "give it a name that ends with .py")
+    loader = _Fresh(path.stem, str(path.resolve()))
+    spec = importlib.util.spec_from_loader(path.stem, loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     before = sys.path.copy()
     sys.path.insert(0, str(path.resolve().parent))  # it may import what lies beside it
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
         found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
         graphs = [one.build() for one in dict.fromkeys(found)]
     except Failure:
@@ -69,6 +73,14 @@ def load(path: Path) -> list[Graph]:
         )
     _check_names(what, graphs)
     return graphs
+
+
+class _Fresh(SourceFileLoader):
+    """Compiles a file anew: a compiled one beside it may be of what it was within that second."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
 
 
 def _check_names(what: str, graphs: list[Graph]) -> None:

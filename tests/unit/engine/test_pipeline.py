@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -30,6 +31,18 @@ def test_it_may_import_what_lies_beside_it(tmp_path: Path) -> None:
     before = list(sys.path)
     assert load(path)
     assert sys.path == before
+
+
+def test_a_file_that_has_just_changed_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python keeps compiled files by their size and the second of their change."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for name in ("one", "two"):
+        path = written(tmp_path, f"{HEAD}@pipeline\ndef {name}(): pass\n")
+        os.utime(path, (1e9, 1e9))
+        assert [graph.name for graph in load(path)] == [name]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, ClassVar
 
@@ -112,6 +113,7 @@ class Stepper:
         self.folders = folders
         self.clock = ManualClock()
         self.connection = database.connect(folders.database)
+        weakref.finalize(self, self.connection.close)
         self.engine: Engine | None = None
 
     @contextlib.asynccontextmanager

@@ -201,7 +201,7 @@ async def _build(buildah: Buildah, read: Read, place: Path, report: Report, log:
         "sh", "-c", 'exec "$@" >&2', "sh",
         *buildah.contained, "build",
         "--isolation", buildah.isolation, "--network", "host",
-        "--timestamp", "0", "--layers", "--pull=false", "--force-rm",
+        "--timestamp", "0", "--layers", "--pull=missing", "--force-rm",
         *_limits(), "--add-host", f"{own}:127.0.0.1", *_choices(read.recipe),
         "--iidfile", str(record), "--file", str(file), str(read.recipe.folder),
     )  # fmt: skip

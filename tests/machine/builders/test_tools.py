@@ -45,7 +45,7 @@ def test_the_default_tools_show_the_guests_users_and_trust_the_usual_authorities
 
 
 def test_the_default_tools_are_small(default):
-    assert default.size < 100 << 20
+    assert default.size < 150 << 20  # Debian 12's are 80 MiB, 13's 132
     assert not [path for path in default.path.glob("usr/share/man/**/*") if path.is_file()]
 
 

@@ -19,6 +19,15 @@ def shop():
 """
 
 
+def make_site(up: UpProcess) -> None:
+    """Have a ``mizzen up`` make the site, and end it."""
+    up.write(SITE, "site")
+    up.start()
+    up.say("site", "v1")
+    up.until("put site", "ok")
+    assert up.end() == 0
+
+
 def test_a_pipeline_that_runs_is_left_and_one_that_does_not_is_taken_down(up: UpProcess) -> None:
     up.write(SITE, "site", "shop")
     up.start()
@@ -44,11 +53,7 @@ def test_a_pipeline_that_runs_is_left_and_one_that_does_not_is_taken_down(up: Up
 
 
 def test_under_a_new_name_nothing_is_left_to_the_old_one(up: UpProcess) -> None:
-    up.write(SITE, "site")
-    up.start()
-    up.say("site", "v1")
-    up.until("put site", "ok")
-    assert up.end() == 0
+    make_site(up)
     up.write(SITE.replace("def site", "def shop"))
     assert [one["change"] for one in up.told("up", str(up.file), "--plan")] == ["stays", "stays"]
     up.start()
@@ -63,11 +68,7 @@ def test_where_nothing_was_ever_made_jobs_are_named(up: UpProcess) -> None:
 
 
 def test_no_mizzen_up_begins_meanwhile(up: UpProcess) -> None:
-    up.write(SITE, "site")
-    up.start()
-    up.say("site", "v1")
-    up.until("put site", "ok")
-    assert up.end() == 0
+    make_site(up)
     with engine_lock.held(up.folders, "cannot hold it", "let go"):
         busy = f"a mizzen up or down runs with {up.folders.state}, {engine_lock.holder(up.folders)}"
         assert f"cannot start mizzen up: {busy}; stop that first" in up.refused("up", str(up.file))
